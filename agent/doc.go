@@ -1,0 +1,2 @@
+// Package agent is the daemon.
+package agent

@@ -1,0 +1,144 @@
+// Package container holds a job's processes: an engine creates, starts, resizes, watches and removes containers.
+//
+// Sub-packages are the engines: process (a plain process in its own cgroup, the embedded default), mesos (containers that
+// Mesos itself made, observed and resized only) and docker. Every engine passes the suite in containertest.
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"qosctl/cgroup"
+)
+
+// Sentinels that callers branch on. Errors of an engine wrap them.
+var (
+	ErrNotFound     = errors.New("no such container")
+	ErrExists       = errors.New("container exists")
+	ErrNotRunning   = errors.New("container is not running")
+	ErrNoImage      = errors.New("no such image")
+	ErrNotSupported = errors.New("not supported by this engine")
+)
+
+// Spec says what to run. ID is chosen by the caller: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most 128 bytes.
+type Spec struct {
+	ID      string            `json:"id"`
+	Labels  map[string]string `json:"labels,omitempty"`  // given back by Inspect and List
+	Image   string            `json:"image,omitempty"`   // "": the host's own file system
+	Command string            `json:"command,omitempty"` // run by /bin/sh -c; exclusive with Args
+	Args    []string          `json:"args,omitempty"`
+	Env     []string          `json:"env,omitempty"` // KEY=value
+	Dir     string            `json:"dir,omitempty"` // working directory, the task's sandbox; "": one of the engine's
+	Mounts  []Mount           `json:"mounts,omitempty"`
+	User    User              `json:"user"`
+	Parent  string            `json:"parent,omitempty"` // cgroup parent below the engine's own, one per execution, so that its counters outlive the container
+	Limits  Limits            `json:"limits"`
+}
+
+// Mount is a directory or file of the host that the container sees at Target.
+type Mount struct {
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// User is whom a container's processes run as.
+type User struct {
+	UID    int   `json:"uid"`
+	GID    int   `json:"gid"`
+	Groups []int `json:"groups,omitempty"`
+}
+
+// Limits are a container's resources. A zero field is left as it is; a negative one is lifted.
+type Limits struct {
+	CPUs     float64 `json:"cpus,omitempty"`   // CFS quota: the most it gets
+	Shares   float64 `json:"shares,omitempty"` // CPUs it is entitled to against its neighbours (1024 shares each)
+	MemBytes int64   `json:"mem_bytes,omitempty"`
+}
+
+// State is where a container stands in its life.
+type State string
+
+// The states of a container.
+const (
+	Created State = "created"
+	Running State = "running"
+	Exited  State = "exited"
+)
+
+// Exit is how a container ended. It is kept until the container is removed.
+type Exit struct {
+	Code     int           `json:"code"` // exit status, or 128+signal
+	Signal   int           `json:"signal,omitempty"`
+	OOM      bool          `json:"oom,omitempty"`
+	Unknown  bool          `json:"unknown,omitempty"` // it ended and nobody saw how (its shim was killed): Code is 255
+	Finished time.Time     `json:"finished"`
+	CPU      time.Duration `json:"cpu"` // last reading of its counter, after its last process was gone; 0: not known
+}
+
+// Info is what an engine knows of a container.
+type Info struct {
+	ID      string
+	Labels  map[string]string
+	State   State
+	PID     int // of its first process, in the engine's PID namespace; 0: none
+	Created time.Time
+	Started time.Time
+	Exit    *Exit        // when State is Exited
+	Limits  Limits       // in force as far as the engine knows
+	Cgroup  cgroup.Group // zero Group when there is none
+}
+
+// Event says that something happened to a container. It is a hint to look: events may be lost or repeated.
+type Event struct {
+	ID   string
+	Kind EventKind
+	At   time.Time
+}
+
+// EventKind is what happened.
+type EventKind string
+
+// The events.
+const (
+	EventStart EventKind = "start"
+	EventExit  EventKind = "exit"
+)
+
+// Stream names one of a container's outputs.
+type Stream string
+
+// The two outputs.
+const (
+	Stdout Stream = "stdout"
+	Stderr Stream = "stderr"
+)
+
+// Engine holds containers. All methods may be called at once from several goroutines, and by a process that has just started and
+// finds the containers of the one before it.
+type Engine interface {
+	// Name is what configuration and API call this engine.
+	Name() string
+	// Create prepares a container without starting it. ErrExists if there is one by that ID.
+	Create(ctx context.Context, s Spec) error
+	// Start starts a created container and returns when its first process runs.
+	Start(ctx context.Context, id string) error
+	// Stop sends SIGTERM, waits at most grace, then kills all that is left in the container. It returns when the container has exited; an exited one is no error.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	// Wait returns when the container has exited.
+	Wait(ctx context.Context, id string) (Exit, error)
+	// Resize changes the limits of a container in place. A value already in force is not written again.
+	Resize(ctx context.Context, id string, l Limits) error
+	// Inspect describes one container.
+	Inspect(ctx context.Context, id string) (Info, error)
+	// List describes all containers of this engine, in order of their IDs.
+	List(ctx context.Context) ([]Info, error)
+	// Logs reads an output from a byte offset and follows it until the container has exited and all was read, or ctx ends.
+	Logs(ctx context.Context, id string, s Stream, offset int64) (io.ReadCloser, error)
+	// Remove forgets an exited or never started container and all it left behind. ErrNotFound if there is none.
+	Remove(ctx context.Context, id string) error
+	// Events streams events until ctx ends; then the channel is closed.
+	Events(ctx context.Context) (<-chan Event, error)
+}

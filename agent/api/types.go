@@ -78,6 +78,7 @@ type Job struct {
 	Account     *qos.Account      `json:"account,omitempty"`   // only in GET /v1/jobs/{id}
 	Container   string            `json:"container,omitempty"` // only in GET /v1/jobs/{id}
 	Labels      map[string]string `json:"labels,omitempty"`
+	Revision    uint64            `json:"revision"` // grows with each change of this job: what Watch waits behind
 }
 
 // JobList answers GET /v1/jobs?all=true.
@@ -130,7 +131,7 @@ type Claim struct {
 	Task    string   `json:"task"`           // MESOS_TASK_ID
 	Sandbox string   `json:"sandbox"`        // MESOS_SANDBOX, or the working directory
 	Env     []string `json:"env,omitempty"`  // the task's environment: HOST, PORTn, MESOS_* and the app's own
-	Spec    []byte   `json:"spec,omitempty"` // for an agent that never heard of the job
+	Spec    []byte   `json:"spec,omitempty"` // JSON of the qos.Spec without its Source, for an agent that never heard of the job
 	CPUs    float64  `json:"cpus,omitempty"` // what the framework gave this task
 }
 

@@ -1,6 +1,11 @@
 package qos
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Account is the CPU time of one execution: an entry per incarnation. Merged entry by entry, the greater wins.
 // The zero value is an empty account.
@@ -18,4 +23,122 @@ type Entry struct {
 	Base          time.Duration `json:"base"`               // CPU time embodied in the checkpoint it was restored from (its manifest)
 	Own           time.Duration `json:"own"`                // CPU time of its own
 	Borrowed      time.Duration `json:"borrowed,omitempty"` // CPU time above the request
+}
+
+// Progress is the CPU time that the present process state embodies: base and own of the live incarnation. The controller steers by it.
+func (a Account) Progress() time.Duration {
+	e := a.Entries[a.Live]
+	return e.Base + e.Own
+}
+
+// Consumed is all CPU time ever spent on the execution, what is billed: the own CPU time of every incarnation. A base is CPU time that
+// earlier incarnations spent; it counts only as far as their entries do not show it (an entry that has not arrived yet), so nothing
+// is counted twice and consumed is never less than progress.
+func (a Account) Consumed() time.Duration {
+	var sum time.Duration
+	for _, i := range slices.Sorted(maps.Keys(a.Entries)) {
+		e := a.Entries[i]
+		sum = max(sum, e.Base) + e.Own
+	}
+	return sum
+}
+
+// Borrowed is the CPU time spent above the request, over all incarnations.
+func (a Account) Borrowed() time.Duration {
+	var sum time.Duration
+	for _, e := range a.Entries {
+		sum += e.Borrowed
+	}
+	return sum
+}
+
+// StartIncarnation adds the next incarnation, makes it the live one, and returns its number. Entry.Base is what the checkpoint's
+// manifest says, 0 for a start anew.
+func (a *Account) StartIncarnation(e Entry) int {
+	n := a.Live
+	for i := range a.Entries {
+		n = max(n, i)
+	}
+	n++
+	if a.Entries == nil {
+		a.Entries = make(map[int]Entry)
+	}
+	a.Entries[n] = e
+	a.Live = n
+	return n
+}
+
+// Observe notes what incarnation's counter shows now, its CPU time since its start. An entry never falls: a smaller figure is an
+// older reading (for a counter that began anew, see Meter). It says whether the account grew. An incarnation that the account does
+// not know is ignored.
+func (a *Account) Observe(incarnation int, own time.Duration) bool {
+	e, ok := a.Entries[incarnation]
+	if !ok || own <= e.Own {
+		return false
+	}
+	e.Own = own
+	a.Entries[incarnation] = e
+	return true
+}
+
+// Borrow adds CPU time that incarnation spent above the request; d ≤ 0 and unknown incarnations are ignored.
+func (a *Account) Borrow(incarnation int, d time.Duration) {
+	e, ok := a.Entries[incarnation]
+	if !ok || d <= 0 {
+		return
+	}
+	e.Borrowed += d
+	a.Entries[incarnation] = e
+}
+
+// Merge returns what both accounts know: of each figure the greater. It is commutative, associative and idempotent, and changes
+// neither argument.
+func (a Account) Merge(b Account) Account {
+	m := a.Clone()
+	m.Live = max(a.Live, b.Live)
+	if m.Entries == nil && len(b.Entries) > 0 {
+		m.Entries = make(map[int]Entry, len(b.Entries))
+	}
+	for i, e := range b.Entries {
+		m.Entries[i] = m.Entries[i].merge(e)
+	}
+	return m
+}
+
+// merge returns the greater of each figure, and the place where the greater own time was read.
+func (e Entry) merge(f Entry) Entry {
+	if e.Own < f.Own || e.Own == f.Own && e.place() < f.place() {
+		e.Node, e.Container, e.StatContainer, e.Cgroup = f.Node, f.Container, f.StatContainer, f.Cgroup
+	}
+	e.Base = max(e.Base, f.Base)
+	e.Own = max(e.Own, f.Own)
+	e.Borrowed = max(e.Borrowed, f.Borrowed)
+	return e
+}
+
+// place is one comparable string for where an entry was read.
+func (e Entry) place() string {
+	return strings.Join([]string{e.Node, e.Container, e.StatContainer, e.Cgroup}, "\x00")
+}
+
+// Clone returns a copy that shares nothing with a.
+func (a Account) Clone() Account {
+	a.Entries = maps.Clone(a.Entries)
+	return a
+}
+
+// Meter turns the readings of a cgroup's CPU counter into CPU time that only grows. A reading below the last one is a new cgroup
+// that counts from zero, not negative CPU time: what the old one had is kept and added to. The zero value is ready.
+type Meter struct {
+	Before time.Duration `json:"before,omitempty"` // of cgroups that are gone
+	Last   time.Duration `json:"last"`             // the present cgroup's last reading
+}
+
+// Read notes a reading and returns the CPU time so far.
+func (m *Meter) Read(counter time.Duration) time.Duration {
+	if counter < m.Last {
+		m.Before += m.Last
+	}
+	m.Last = max(counter, 0)
+	return m.Before + m.Last
 }

@@ -1,6 +1,12 @@
 package qos
 
-import "time"
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"time"
+)
 
 // Record is all that is known of a job: an immutable spec and a small status with one writer, its owner.
 type Record struct {
@@ -82,4 +88,101 @@ type Tally struct {
 	Missed    int     `json:"missed"`
 	CPU       float64 `json:"cpu_seconds"` // consumed by ended executions
 	Resizes   int     `json:"resizes"`
+}
+
+// Compare orders two statuses of one job by age: by epoch, then owner, then sequence. Of two claims at one epoch the loser yields
+// at first sight, whoever writes more. It is negative if s is the older one.
+func (s Status) Compare(t Status) int {
+	return cmp.Or(cmp.Compare(s.Epoch, t.Epoch), cmp.Compare(s.Owner, t.Owner), cmp.Compare(s.Seq, t.Seq))
+}
+
+// Newer says whether s is newer than t.
+func (s Status) Newer(t Status) bool { return s.Compare(t) > 0 }
+
+// Merge returns what two statuses of one job say together: the newer one, with the greater duty, the accounts of the same execution
+// merged by entries, and a cancel kept whoever knows of it. It is idempotent and commutative, and associative as long as a newer
+// status is never of an earlier execution. Neither argument is changed.
+func (s Status) Merge(t Status) Status {
+	m, old := s, t
+	if c := s.Compare(t); c < 0 || c == 0 && bytes.Compare(s.core(), t.core()) < 0 {
+		m, old = t, s
+	}
+	m.Runs = slices.Clone(m.Runs)
+	m.Duty = max(s.Duty, t.Duty)
+	if s.Intent == IntentCancel || t.Intent == IntentCancel {
+		m.Intent = IntentCancel
+	}
+	if m.Execution != nil {
+		e := *m.Execution
+		e.Account = e.Account.Clone()
+		if old.Execution != nil && old.Execution.Index == e.Index {
+			e.Account = e.Account.Merge(old.Execution.Account)
+		}
+		m.Execution = &e
+	}
+	return m
+}
+
+// core is what of a status is taken whole, in comparable form: two with the same epoch, owner and sequence should have the same,
+// and if a fault gives them different ones all nodes must still choose alike.
+func (s Status) core() []byte {
+	s.Duty = 0
+	if s.Intent == IntentCancel {
+		s.Intent = IntentNone
+	}
+	if s.Execution != nil {
+		e := *s.Execution
+		e.Account = Account{}
+		s.Execution = &e
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // a figure that is no number: then the order is by epoch, owner and sequence alone
+		return nil
+	}
+	return b
+}
+
+// SetIntent changes what is to become of the job; a cancel stays. It says whether the intent is now the one asked for.
+func (s *Status) SetIntent(i Intent) bool {
+	if s.Intent == IntentCancel {
+		return i == IntentCancel
+	}
+	s.Intent = i
+	return true
+}
+
+// OutcomeOf is how a run ended. An execution that ended non-zero or was lost is Failed, and counts as missed; an iteration that
+// exited 0 is Done, whenever it ended.
+func OutcomeOf(f Framework, exitCode int, ended, deadline time.Time) Outcome {
+	switch {
+	case exitCode != 0:
+		return Failed
+	case f == Chronos:
+		return Done
+	case ended.After(deadline):
+		return Missed
+	}
+	return Met
+}
+
+// AppendRun notes an ended run, keeps the last MaxRuns, and counts it in the tally. Met and missed of a Chronos series are not a
+// run's to count: its end is.
+func (s *Status) AppendRun(f Framework, r Run) {
+	s.Runs = append(s.Runs, r)
+	if n := len(s.Runs) - MaxRuns; n > 0 {
+		s.Runs = slices.Delete(s.Runs, 0, n)
+	}
+	s.Tally.CPU += r.CPU
+	s.Tally.Resizes += r.Resizes
+	if r.Outcome == Failed {
+		s.Tally.Failed++
+	} else {
+		s.Tally.Succeeded++
+	}
+	switch {
+	case r.Outcome == Met:
+		s.Tally.Met++
+	case r.Outcome == Missed, r.Outcome == Failed && f == Marathon:
+		s.Tally.Missed++
+	}
 }

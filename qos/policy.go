@@ -17,14 +17,26 @@ type JobView struct {
 	Deadline time.Time
 	RunStart time.Time // of the present execution or iteration
 	Progress float64   // CPU seconds of the present execution or iteration
+	Runs     int       // runs in all, the ended ones included; 0: as many as are left
 	RunsLeft int       // runs not yet ended, the present one included; Marathon: 1
 	Deploy   float64   // seconds between one run's end and the next one's start
 	Model    Model     // of one run's time; the zero Model: nothing seen yet
 
 	LastChange time.Time // of the allocation; zero: never
+	Memory     Memory    // the last decision's, as it was
 }
 
-// NodeView is what a policy knows of a node: its capacity and all jobs that run on it.
+// Memory is what a policy has to know of its earlier looks at a job. Policies being pure, it travels: whoever acts on a Decision puts
+// its Memory into the job's next JobView (and may forget it, when a job starts anew or the agent does: then the policy waits a few
+// looks longer). Its fields are the policies' own business.
+type Memory struct {
+	Acted  time.Time `json:"acted,omitzero"`   // step: when its law was last applied
+	Idle   int       `json:"idle,omitempty"`   // deadline: looks in a row at which the job left a part of its allocation unused
+	Doomed int       `json:"doomed,omitempty"` // deadline: looks in a row at which the overload rule found no room for it
+}
+
+// NodeView is what a policy knows of a node: its capacity and all jobs that run on it. A job stays in the view between two warm
+// iterations (Progress 0), or others would be given its CPUs for that moment.
 type NodeView struct {
 	Now    time.Time
 	CPUs   float64 // that jobs may have: the node's CPUs less the reserve
@@ -60,6 +72,8 @@ type Decision struct {
 	Rule        string    `json:"rule"`                 // short name of the rule that decided
 	Reason      string    `json:"reason"`               // in words, with the figures
 	Infeasible  bool      `json:"infeasible,omitempty"` // not even Max could do it
+	Expected    time.Time `json:"expected"`             // when all work is done at From, by the learnt model, for both frameworks
+	Memory      Memory    `json:"memory,omitzero"`      // for the job's next JobView
 }
 
 // Policy decides the allocation of every job of a node. It is pure: same view, same decisions, one for each job, in the view's order.

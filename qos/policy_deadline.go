@@ -1,0 +1,118 @@
+package qos
+
+import (
+	"math"
+	"time"
+)
+
+// deadlinePolicy computes what each job needs to be in time, and shares the node out by it. The law stands in the package comment.
+type deadlinePolicy struct{ params Params }
+
+// Name is PolicyDeadline.
+func (deadlinePolicy) Name() string { return PolicyDeadline }
+
+// Decide shares the node out.
+func (p deadlinePolicy) Decide(n NodeView) []Decision {
+	shares := make([]*share, 0, len(n.Jobs))
+	for i, v := range n.Jobs {
+		shares = append(shares, newShare(i, v, n, p.params))
+	}
+	pool := n.CPUs - n.Sold
+	settleOverload(shares, pool, p.params)
+	arbitrate(shares, pool, n.Borrow, n.Now, p.params)
+
+	out := make([]Decision, 0, len(n.Jobs))
+	for _, s := range shares {
+		d := s.decision(s.view, n.Now, p.Name())
+		d.To = s.given
+		d.Memory = s.memory
+		d.Rule, d.Reason = explain(s, shares, pool)
+		out = append(out, d)
+	}
+	return out
+}
+
+// share is one job's part in the sharing out of a node.
+type share struct {
+	outlook
+	view   JobView
+	index  int     // in the view
+	cap    float64 // most it may be given: Max, or the request where nothing may be borrowed
+	claim  float64 // CPUs it asks for: its need with hysteresis, within Min..cap
+	given  float64
+	memory Memory
+	idle   bool // leaves its allocation unused and is not throttled: more CPUs would not help
+	lost   bool // the overload rule found no room for it often enough, or its deadline is over
+	out    bool // the overload rule finds no room for it at this look
+	above  bool // may have more than one CPU
+}
+
+const (
+	idleLooks  = 2    // looks in a row that prove a job does not use its allocation
+	idleBelow  = 0.9  // share of the allocation that such a job uses at most
+	idleRoom   = 1.25 // what it may keep, of what it uses
+	raiseExtra = 1.10 // a raise goes so far beyond the need, so that the next one is not due at once
+	aboveFrom  = 0.8  // need from which more than one CPU may be given early
+	aboveUntil = 0.6  // need below which it is taken back
+	settled    = 2 * time.Second
+)
+
+// newShare works out what a job asks for.
+func newShare(i int, v JobView, n NodeView, p Params) *share {
+	s := &share{outlook: look(v, n.Now, p), view: v, index: i, memory: v.Memory, cap: v.Max}
+	if !n.Borrow {
+		s.cap = max(min(v.Max, v.Request), v.Min)
+	}
+	s.idle = s.countIdle(n.Now)
+	s.lost = s.past
+
+	want := s.need
+	if s.idle {
+		want = min(want, max(idleRoom*v.Usage, min(v.Request, want)))
+	}
+	switch a := v.Allocation; {
+	case s.past:
+		want = v.Request // as fast as can be from what is left over, but nobody who can be in time waits for it
+	case want <= a+0.5*deadZone(a, p):
+		want = min(want, a)
+	case s.idle:
+		want = a
+	default:
+		want = ceilTo(want*raiseExtra, p.Quantum)
+	}
+	s.claim = min(max(want, v.Min), s.cap)
+
+	s.above = !s.idle && (s.past || s.infeasible || s.need > aboveFrom || v.Allocation > 1 && s.need > aboveUntil)
+	return s
+}
+
+// countIdle notes whether the job leaves its allocation unused, and says whether it has done so long enough to be sure. The first
+// moments of a run, or after a change, prove nothing.
+func (s *share) countIdle(now time.Time) bool {
+	v := s.view
+	young := now.Sub(v.RunStart) < settled || !v.LastChange.IsZero() && now.Sub(v.LastChange) < settled
+	switch {
+	case v.Throttled >= throttledFrom || v.Usage >= idleBelow*v.Allocation:
+		s.memory.Idle = 0
+	case !young:
+		s.memory.Idle = min(s.memory.Idle+1, idleLooks)
+	}
+	return s.memory.Idle >= idleLooks
+}
+
+// deadZone is the change of an allocation that is not worth a resize, in CPUs.
+func deadZone(allocation float64, p Params) float64 {
+	return max(p.DeadZone, p.DeadZoneShare*allocation)
+}
+
+// hair absorbs the rounding of sums of CPUs.
+const hair = 1e-9
+
+func ceilTo(x, quantum float64) float64 {
+	if math.IsInf(x, 0) {
+		return x
+	}
+	return math.Ceil(x/quantum-hair) * quantum
+}
+
+func floorTo(x, quantum float64) float64 { return math.Floor(x/quantum+hair) * quantum }

@@ -1,0 +1,141 @@
+package qos
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	overrun     = 0.10 // share of a run that is assumed to be left when it has used up its estimate
+	devGuess    = 0.10 // relative deviation of a job's runs before they show their own
+	devWeight   = 1.3  // deviations that the margin covers
+	leastMargin = 0.01 // share of the whole time allowed that is always kept: looks are some seconds apart
+	mostMargin  = 0.30 // share of the time left that a margin never exceeds
+)
+
+// outlook is what follows from a JobView at one moment: what is left to do, by when, and how many CPUs that takes.
+type outlook struct {
+	model      Model     // of one run: learnt, or the cautious guess from the declared duration
+	declared   float64   // CPU seconds of one run by its declaration
+	runs       float64   // what is left, in runs of the model
+	remaining  float64   // what is left, in CPU seconds, with caution
+	left       float64   // seconds until the deadline, deployments taken off
+	margin     float64   // seconds of left that are kept
+	need       float64   // CPUs to be in time with the margin; +Inf: none is enough
+	past       bool      // the deadline is over
+	late       bool      // past, or more than the declared work is done: never over-performant, never slowed down for it
+	infeasible bool      // need exceeds Max
+	laxity     float64   // seconds that it could stand still and yet be in time at Max
+	desired    float64   // equation 2
+	ratio      float64   // equation 3
+	prediction time.Time // equation 1, or the model's for Marathon
+	expected   time.Time // the model's, at the present allocation
+}
+
+// look works out a job's outlook.
+func look(v JobView, now time.Time, p Params) outlook {
+	o := outlook{declared: sane(v.QoS.Duration), model: v.Model}
+	plain := v.Model // the same without caution, for what is shown
+	if v.Model.N == 0 || sane(v.Model.Work) <= 0 {
+		o.model, plain = Guess(o.declared*p.Caution), Guess(o.declared)
+	}
+	runsLeft := max(v.RunsLeft, 1)
+
+	o.runs, o.remaining = leftOf(o.model, v.Progress, runsLeft)
+	pauses := v.Deploy * float64(runsLeft-1)
+	allowed := v.Deadline.Sub(v.Start).Seconds()
+	o.left = v.Deadline.Sub(now).Seconds() - pauses
+	o.past = !now.Before(v.Deadline)
+	o.margin = marginOf(o.model, v.Model.N, o.left, allowed, runsLeft, p)
+	if o.remaining > 0 {
+		o.need = correct(o.model.CPUsFor((o.left-o.margin)/o.runs), v)
+	}
+	if o.past {
+		o.need = math.Inf(1)
+	}
+	o.infeasible = o.need > v.Max
+	o.laxity = o.left - o.runs*o.model.Time(v.Max)
+
+	done := float64(max(v.Runs, runsLeft) - runsLeft)
+	total := float64(max(v.Runs, runsLeft))
+	o.late = o.past || o.declared > 0 && runsLeft == 1 && v.Progress > o.declared
+	o.desired = CPUDesired(now, v.Start, total*o.declared, v.Deadline.Sub(v.Start))
+	o.ratio = ProgressRatio(done*o.declared+v.Progress, o.desired)
+
+	plainRuns, _ := leftOf(plain, v.Progress, runsLeft)
+	o.expected = now.Add(seconds(plainRuns*plain.Time(v.Allocation) + pauses))
+	o.prediction = o.expected
+	if v.Framework == Chronos {
+		o.prediction = Prediction(now, runsLeft, o.declared, p.Sleeping, v.Deploy)
+	}
+	return o
+}
+
+// leftOf is what is left of a series, in runs of the model and in CPU seconds. A run that has used up its estimate is not done: at
+// least a tenth of a run is assumed to be left of it, so its estimate grows with it.
+func leftOf(m Model, progress float64, runsLeft int) (runs, remaining float64) {
+	if m.Work <= 0 {
+		return 0, 0
+	}
+	present := max(m.Work-sane(progress), overrun*m.Work)
+	remaining = present + float64(runsLeft-1)*m.Work
+	return remaining / m.Work, remaining
+}
+
+// marginOf is the safety margin in seconds. The deviation of the sum of n runs grows with √n, so the share of the time left that it
+// takes shrinks with 1/√n; until runs have shown their own deviation a guess is mixed in.
+func marginOf(m Model, seen int, left, allowed float64, runsLeft int, p Params) float64 {
+	if left <= 0 {
+		return 0
+	}
+	n := float64(seen)
+	dev := math.Sqrt((devGuess*devGuess + n*m.Dev*m.Dev) / (n + 1))
+	share := max(p.MinMargin, devWeight*dev/math.Sqrt(float64(runsLeft)))
+	return min(max(share*left, leastMargin*allowed), mostMargin*left)
+}
+
+// correct raises a need by what is lost between an allocation and its use: a job that is throttled and yet does not use its whole
+// quota (its threads' periods do not fill it) gets nothing for the difference.
+func correct(need float64, v JobView) float64 {
+	if v.Throttled < throttledFrom || v.Usage <= 0 || v.Usage >= v.Allocation {
+		return need
+	}
+	return need * min(v.Allocation/v.Usage, mostCorrection)
+}
+
+const (
+	throttledFrom  = 0.05 // share of throttled periods from which a job counts as short of quota
+	mostCorrection = 1.25
+)
+
+// thesisState is the verdict of the thesis' text.
+func (o outlook) thesisState(v JobView) State {
+	if v.Framework == Chronos {
+		return ThesisStateChronos(o.prediction, v.Start, v.Deadline, v.QoS.Deviation)
+	}
+	return ThesisStateMarathon(o.ratio, v.QoS.Deviation)
+}
+
+// state is our verdict: the bounds of the thesis' Chronos rule, held against what the learnt model expects at the present
+// allocation, for both frameworks. A late job is never OVER_PERFORMANT, one past its deadline always UNDER_PERFORMANT.
+func (o outlook) state(v JobView) State {
+	if o.past {
+		return UnderPerformant
+	}
+	s := ThesisStateChronos(o.expected, v.Start, v.Deadline, v.QoS.Deviation)
+	if o.late && s == OverPerformant {
+		return OnPlan
+	}
+	return s
+}
+
+// decision is what every policy reports of a job, before it has decided anything.
+func (o outlook) decision(v JobView, now time.Time, policy string) Decision {
+	return Decision{
+		Job: v.ID, At: now, Policy: policy,
+		State: o.state(v), ThesisState: o.thesisState(v), Late: o.late,
+		Ratio: o.ratio, Desired: o.desired, Prediction: o.prediction, Expected: o.expected,
+		Need: min(o.need, v.Max), From: v.Allocation, To: v.Allocation,
+		Infeasible: o.infeasible, Memory: v.Memory,
+	}
+}

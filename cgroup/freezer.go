@@ -29,12 +29,12 @@ func parseFrozen(b []byte) bool {
 }
 
 // freeze stops all that run in the cgroup at path, as far as the host can, so that none forks while they are killed, and none of their pids is taken by another process.
-// It returns what lets them run again: v1 delivers SIGKILL only then. Without a freezer the rounds of Kill do what they can.
-func (f *FS) freeze(ctx context.Context, path string) (thaw func() error) {
+// It returns whether all are and stay alive until they are let go, and what lets them go: v1 delivers SIGKILL only then, v2 at once.
+func (f *FS) freeze(ctx context.Context, path string) (whole bool, thaw func() error) {
 	file, on, off, state := "freezer.state", "FROZEN", "THAWED", "freezer.state"
 	h := f.freezer
 	if h == nil {
-		return func() error { return nil }
+		return false, func() error { return nil }
 	}
 	if h.unified {
 		file, on, off, state = "cgroup.freeze", "1", "0", "cgroup.events"
@@ -42,7 +42,7 @@ func (f *FS) freeze(ctx context.Context, path string) (thaw func() error) {
 	dir := h.at(path)
 	if err := f.writeOnce(dir, file, on); err != nil {
 		f.log.Debug("cgroup can't be frozen, killing without", "dir", dir, "err", err)
-		return func() error { return nil }
+		return false, func() error { return nil }
 	}
 	ctx, stop := context.WithTimeout(ctx, freezeTime)
 	defer stop()
@@ -54,7 +54,7 @@ func (f *FS) freeze(ctx context.Context, path string) (thaw func() error) {
 	if err != nil {
 		f.log.Debug("cgroup is not wholly frozen, killing all the same", "dir", dir, "err", err)
 	}
-	return func() error {
+	return err == nil && !h.unified, func() error {
 		if err := f.writeOnce(dir, file, off); err != nil && !errors.Is(err, ErrGone) {
 			return err
 		}

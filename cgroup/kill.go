@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,21 +20,22 @@ func (f *FS) Kill(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	var left []int
 	err = again(ctx, func() (bool, error) {
-		pids, err := f.Procs(path)
+		left, err = f.Procs(path)
 		switch {
 		case errors.Is(err, ErrGone):
 			return true, nil
-		case err != nil || len(pids) == 0:
+		case err != nil || len(left) == 0:
 			return true, err
-		case slices.Contains(pids, os.Getpid()):
+		case slices.Contains(left, os.Getpid()):
 			return true, errSelf
 		}
 		err = f.killRound(ctx, path)
 		return err != nil, err
 	})
 	if err != nil {
-		return denied("kill the processes of cgroup "+path, err)
+		return denied(fmt.Sprintf("kill the processes %v of cgroup %s", left, path), err)
 	}
 	return nil
 }
@@ -50,15 +50,65 @@ func (f *FS) killRound(ctx context.Context, path string) error {
 			return err
 		}
 	}
-	thaw := f.freeze(ctx, path)
+	whole, thaw := f.freeze(ctx, path)
 	pids, err := f.Procs(path)
+	if err == nil && whole {
+		// None of them can end before it is thawed, so no pid here can belong to anybody else.
+		err = killPids(pids)
+	} else if err == nil {
+		err = f.killRunning(path, pids)
+	}
 	if errors.Is(err, ErrGone) {
 		err = nil
 	}
+	return errors.Join(err, thaw())
+}
+
+func killPids(pids []int) error {
+	var errs []error
 	for _, pid := range pids {
-		if e := unix.Kill(pid, unix.SIGKILL); e != nil && e != syscall.ESRCH && err == nil {
-			err = fmt.Errorf("kill process %d: %w", pid, e)
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("kill process %d: %w", pid, err))
 		}
 	}
-	return errors.Join(err, thaw())
+	return errors.Join(errs...)
+}
+
+// killRunning kills processes that may end at any moment, when their pids may be given to others: only those are killed that are
+// in the cgroup after a handle on them was taken. Kernels before 5.3 have no handles, and take the small risk.
+func (f *FS) killRunning(path string, pids []int) error {
+	handles := map[int]int{}
+	defer func() {
+		for _, fd := range handles {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		switch {
+		case errors.Is(err, unix.ENOSYS):
+			return killPids(pids)
+		case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL): // ended
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE): // the next round has the rest
+		case err != nil:
+			return fmt.Errorf("open process %d: %w", pid, err)
+		default:
+			handles[pid] = fd
+		}
+	}
+	now, err := f.Procs(path)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, pid := range now {
+		fd, ok := handles[pid]
+		if !ok {
+			continue
+		}
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("kill process %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
 }

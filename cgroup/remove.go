@@ -74,7 +74,10 @@ func again(ctx context.Context, try func() (done bool, err error)) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return errors.Join(err, context.Cause(ctx))
+			if err == nil {
+				return context.Cause(ctx)
+			}
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }

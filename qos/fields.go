@@ -1,0 +1,88 @@
+package qos
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Verdict is what becomes of a field of a job file on its way to the framework.
+type Verdict string
+
+// The verdicts.
+const (
+	Kept       Verdict = "kept"       // the framework gets it as it is
+	Translated Verdict = "translated" // qosctl acts on it, and the framework gets something else that does the same
+	Refused    Verdict = "refused"    // a problem, if it asks for anything
+	Ignored    Verdict = "ignored"    // a warning, if it asks for anything
+)
+
+// fieldType is what a field's value must be.
+type fieldType string
+
+const (
+	anyType     fieldType = "any"
+	textType    fieldType = "text"
+	numberType  fieldType = "number"
+	integerType fieldType = "integer"
+	boolType    fieldType = "boolean"
+	objectType  fieldType = "object"          // with fields of its own in the table
+	objectsType fieldType = "list of objects" // with fields of their own in the table
+	textsType   fieldType = "list of texts"
+	listType    fieldType = "list"
+	mapType     fieldType = "map" // of free keys
+)
+
+// Field is one field of a framework's job file, and what qosctl does with it.
+type Field struct {
+	Name    string    // path below the root, lists not shown: container.volumes.mode
+	Type    fieldType // what the value must be; numbers and booleans may be strings
+	Held    Verdict   // if the agent holds the job's container (the default)
+	InPlace Verdict   // if the container is the framework's own: "elasticity": "inplace", or "iterations_by": "chronos"
+	Reason  string    // why, or what is done with it
+	Remedy  string    // what to do instead, if it is refused
+	Least   float64   // of numbers
+	Most    float64   // of numbers; 0: no bound
+	Secret  bool      // the value is never quoted
+}
+
+// Fields returns the table of every field of a framework's job file, in the order of docs/jobs.md.
+func Fields(framework Framework) []Field {
+	switch framework {
+	case Marathon:
+		return slices.Concat(marathonFields(), marathonContainerFields(), marathonReadOnlyFields())
+	case Chronos:
+		return slices.Concat(chronosFields(), chronosContainerFields())
+	}
+	return nil
+}
+
+// FieldsMarkdown returns the table of Fields as docs/jobs.md shows it.
+func FieldsMarkdown(framework Framework) string {
+	var b strings.Builder
+	b.WriteString("| field | type | held by the agent | in place | what is done, and why |\n|---|---|---|---|---|\n")
+	for _, field := range Fields(framework) {
+		reason := field.Reason
+		if field.Remedy != "" {
+			reason += "; " + field.Remedy
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", field.Name, field.Type, field.Held, field.InPlace, strings.ReplaceAll(reason, "|", `\|`))
+	}
+	return b.String()
+}
+
+// verdict returns what becomes of the field of a job that is held, or in place.
+func (f Field) verdict(inPlace bool) Verdict {
+	if inPlace {
+		return f.InPlace
+	}
+	return f.Held
+}
+
+// maxCPUs bounds every number of CPUs: no node has more.
+const maxCPUs = 4096
+
+const (
+	setInPlace = `remove it, or set "elasticity": "inplace" in the qos block`
+	forPeople  = "for people only"
+)

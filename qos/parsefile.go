@@ -1,0 +1,128 @@
+package qos
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"unicode/utf8"
+)
+
+// file is a job file that is being read: its bytes, its options, and what has been found wrong with it so far.
+type file struct {
+	data     []byte
+	opts     ParseOptions
+	problems []located
+	warnings []located
+}
+
+// located is a problem with the offset that it is sorted by; -1 is unknown and first.
+type located struct {
+	Problem
+	offset int
+}
+
+// refuse reports a problem of a value, once for each value.
+func (f *file) refuse(n *node, text, remedy string) {
+	if n.bad {
+		return
+	}
+	n.bad = true
+	f.problems = append(f.problems, located{Problem{Path: n.path, Value: f.quote(n), Text: text, Remedy: remedy}, n.start})
+}
+
+// refuseFault reports what a parser of texts found wrong with a value.
+func (f *file) refuseFault(n *node, err error) {
+	if ft, ok := err.(*fault); ok { //nolint:errorlint // the parsers of this package return it bare
+		f.refuse(n, ft.text, ft.remedy)
+		return
+	}
+	f.refuse(n, err.Error(), "")
+}
+
+// refuseAt reports a problem of a place that has no value of its own.
+func (f *file) refuseAt(offset int, path, text, remedy string) {
+	f.problems = append(f.problems, located{Problem{Path: path, Text: text, Remedy: remedy}, offset})
+}
+
+// missing reports that a member is not there. It is placed where its object begins.
+func (f *file) missing(in *node, key, text, remedy string) {
+	f.refuseAt(in.start, in.path+pathKey(key), text, remedy)
+}
+
+// warn reports something that does not stop the job.
+func (f *file) warn(n *node, text, remedy string) {
+	f.warnings = append(f.warnings, located{Problem{Path: n.path, Value: f.quote(n), Text: text, Remedy: remedy}, n.start})
+}
+
+// quote returns a value as it stands in the file, on one line and shortened; "" if it may be secret.
+func (f *file) quote(n *node) string {
+	if n.private || n.path == "$" {
+		return ""
+	}
+	var out bytes.Buffer
+	if json.Compact(&out, f.data[n.start:n.end]) != nil {
+		return ""
+	}
+	return shorten(out.String())
+}
+
+// finish sorts what was found into the file's order and names lines and columns.
+func (f *file) finish(found []located) []Problem {
+	slices.SortStableFunc(found, func(a, b located) int { return cmp.Compare(a.offset, b.offset) })
+	var (
+		out    []Problem
+		line   = 1
+		begin  = 0 // offset where the line begins
+		passed = 0
+	)
+	for _, l := range found {
+		p := l.Problem
+		p.File = f.opts.File
+		if l.offset >= 0 {
+			for ; passed < l.offset; passed++ {
+				if f.data[passed] == '\n' {
+					line, begin = line+1, passed+1
+				}
+			}
+			p.Line, p.Column = line, utf8.RuneCount(f.data[begin:l.offset])+1
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// The readers below return what a value means, and false if there is none or if it is not of that kind: then the walk over
+// the field table has reported it.
+
+func (f *file) text(n *node) (string, bool) {
+	if n == nil || n.bad || n.kind != kindText {
+		return "", false
+	}
+	return n.text, true
+}
+
+func (f *file) number(n *node) (float64, bool) {
+	if n == nil || n.bad || (n.kind != kindNumber && n.kind != kindText) {
+		return 0, false
+	}
+	value, err := parseNumber(n.text)
+	return value, err == nil
+}
+
+func (f *file) integer(n *node) (int, bool) {
+	value, ok := f.number(n)
+	if !ok || !isInteger(value) {
+		return 0, false
+	}
+	return int(value), true
+}
+
+func (f *file) boolean(n *node) bool {
+	return n != nil && !n.bad && (n.kind == kindBool || n.kind == kindText) && n.text == "true"
+}
+
+// isInteger says whether a number is whole and fits into 32 bits, which is what both frameworks have.
+func isInteger(value float64) bool {
+	return value >= -1<<31 && value < 1<<31 && value == float64(int64(value))
+}

@@ -20,6 +20,18 @@ var (
 	ErrNotRunning   = errors.New("container is not running")
 	ErrNoImage      = errors.New("no such image")
 	ErrNotSupported = errors.New("not supported by this engine")
+	// ErrStarted refuses a second start: a container's payload is run at most once, whatever crashes.
+	ErrStarted = errors.New("container was started before")
+	// ErrRunning refuses what can be done to a container only while nothing runs in it.
+	ErrRunning = errors.New("container is running")
+)
+
+// Exit codes of a container whose command never ran, as Docker has them.
+const (
+	CodeSetup    = 125 // the engine could not set the container up
+	CodeNoExec   = 126 // the command is there and can't be executed
+	CodeNotFound = 127 // there is no such command
+	CodeUnknown  = 255 // nobody saw how it ended
 )
 
 // Spec says what to run. ID is chosen by the caller: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most 128 bytes.
@@ -75,7 +87,8 @@ type Exit struct {
 	OOM      bool          `json:"oom,omitempty"`
 	Unknown  bool          `json:"unknown,omitempty"` // it ended and nobody saw how (its shim was killed): Code is 255
 	Finished time.Time     `json:"finished"`
-	CPU      time.Duration `json:"cpu"` // last reading of its counter, after its last process was gone; 0: not known
+	CPU      time.Duration `json:"cpu"`              // last reading of its counter, after its last process was gone; 0: not known
+	Reason   string        `json:"reason,omitempty"` // why Code is not the command's own, or what else went wrong, in words
 }
 
 // Info is what an engine knows of a container.
@@ -116,6 +129,12 @@ const (
 	Stderr Stream = "stderr"
 )
 
+// Positioner is what the readers of Logs implement: Offset is the position in the output of the next byte that Read returns. It is
+// more than the caller asked for where older output was dropped already.
+type Positioner interface {
+	Offset() int64
+}
+
 // Engine holds containers. All methods may be called at once from several goroutines, and by a process that has just started and
 // finds the containers of the one before it.
 type Engine interface {
@@ -123,7 +142,8 @@ type Engine interface {
 	Name() string
 	// Create prepares a container without starting it. ErrExists if there is one by that ID.
 	Create(ctx context.Context, s Spec) error
-	// Start starts a created container and returns when its first process runs.
+	// Start starts a created container and returns when its first process runs. ErrStarted if it was started before. A command that can't
+	// be executed is an error too; the container has then exited with CodeNotFound, CodeNoExec or CodeSetup.
 	Start(ctx context.Context, id string) error
 	// Stop sends SIGTERM, waits at most grace, then kills all that is left in the container. It returns when the container has exited; an exited one is no error.
 	Stop(ctx context.Context, id string, grace time.Duration) error
@@ -135,9 +155,10 @@ type Engine interface {
 	Inspect(ctx context.Context, id string) (Info, error)
 	// List describes all containers of this engine, in order of their IDs.
 	List(ctx context.Context) ([]Info, error)
-	// Logs reads an output from a byte offset and follows it until the container has exited and all was read, or ctx ends.
+	// Logs reads an output from a byte offset and follows it until the container has exited and all was read, or ctx ends; then
+	// Read returns ctx's error. The reader is a Positioner.
 	Logs(ctx context.Context, id string, s Stream, offset int64) (io.ReadCloser, error)
-	// Remove forgets an exited or never started container and all it left behind. ErrNotFound if there is none.
+	// Remove forgets an exited or never started container and all it left behind. ErrNotFound if there is none, ErrRunning if it runs.
 	Remove(ctx context.Context, id string) error
 	// Events streams events until ctx ends; then the channel is closed.
 	Events(ctx context.Context) (<-chan Event, error)

@@ -1,0 +1,191 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"qosctl/cgroup"
+	"qosctl/container"
+)
+
+// reply is what a shim reports through its pipe: the zero reply is success.
+type reply struct {
+	Started bool   `json:"started,omitempty"` // refused: it was started before
+	Error   string `json:"error,omitempty"`
+}
+
+// maxReply bounds what is read of a reply.
+const maxReply = 64 << 10
+
+// Start makes the container's cgroup, with its limits, and a shim that starts the payload in it. If ctx ends before the shim has
+// answered the container may still start.
+func (e *Engine) Start(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r, err := e.load(id)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	if r.state != container.Created || r.starting {
+		return fmt.Errorf("start container %s: %w", id, container.ErrStarted)
+	}
+	g, err := e.o.Cgroups.Create(r.conf.Cgroup)
+	if err == nil {
+		err = e.apply(id, r.conf.Cgroup, g, r.conf.Spec.Limits)
+	}
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", id, errors.Join(err, e.undoCgroup(id, r.conf.Cgroup)))
+	}
+	rep, err := e.spawn(ctx, r.dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("start container %s: %w", id, err)
+	case rep.Started:
+		return fmt.Errorf("start container %s: %w", id, container.ErrStarted)
+	case rep.Error != "":
+		return fmt.Errorf("start container %s: %s", id, rep.Error)
+	}
+	return nil
+}
+
+// undoCgroup removes the cgroup of a container that could not be started, unless another engine has started it meanwhile.
+func (e *Engine) undoCgroup(id, path string) error {
+	if r, err := e.load(id); err != nil || r.starting || r.state != container.Created {
+		return nil //nolint:nilerr // not ours to remove
+	}
+	return errors.Join(e.forgetLimits(id), e.o.Cgroups.Remove(path))
+}
+
+// spawn starts a shim and reads its reply. The shim is a child of ours until we end, and is reaped when its container is next looked at.
+func (e *Engine) spawn(ctx context.Context, dir string) (reply, error) {
+	logf, err := os.OpenFile(filepath.Join(dir, shimLogName), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return reply{}, err
+	}
+	defer logf.Close() //nolint:errcheck // the shim's
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return reply{}, err
+	}
+	defer null.Close() //nolint:errcheck // nothing was written
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return reply{}, err
+	}
+	defer pr.Close() //nolint:errcheck // nothing was written
+
+	argv := append(append([]string{"qosctl"}, e.o.Shim[1:]...), stageRun, dir)
+	p, err := os.StartProcess(e.o.Shim[0], argv, &os.ProcAttr{
+		Dir: "/", Env: shimEnv(), Files: []*os.File{null, logf, logf, pw},
+		Sys: &syscall.SysProcAttr{Setsid: true}, // what is sent to the agent's session or group does not reach it
+	})
+	if err != nil {
+		return reply{}, errors.Join(fmt.Errorf("start a shim: %w", err), pw.Close())
+	}
+	e.mu.Lock()
+	e.children[p.Pid] = struct{}{}
+	e.mu.Unlock()
+	pid := p.Pid
+	if err = errors.Join(p.Release(), pw.Close()); err != nil {
+		return reply{}, err
+	}
+	return e.hear(ctx, pr, pid)
+}
+
+// hear reads a shim's reply.
+func (e *Engine) hear(ctx context.Context, pr *os.File, pid int) (reply, error) {
+	stop := context.AfterFunc(ctx, func() { _ = pr.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read below
+	defer stop()
+	b, err := io.ReadAll(io.LimitReader(pr, maxReply))
+	if ctx.Err() != nil {
+		return reply{}, ctx.Err()
+	}
+	if err != nil {
+		return reply{}, fmt.Errorf("hear from the shim: %w", err)
+	}
+	var rep reply
+	if err = json.Unmarshal(b, &rep); err != nil {
+		return reply{}, fmt.Errorf("the shim (process %d) ended without an answer, see its %s", pid, shimLogName)
+	}
+	if rep.Started || rep.Error != "" { // it ends now; wait so that it is gone when Start returns
+		if err = e.proc.wait(ctx, identity{PID: pid, Start: e.startOf(pid)}); err == nil {
+			e.reap(pid)
+		}
+	}
+	return rep, nil
+}
+
+func (e *Engine) startOf(pid int) uint64 {
+	id, err := e.proc.identify(pid)
+	if err != nil {
+		return 0
+	}
+	return id.Start
+}
+
+// shimEnv keeps a shim small, and the agent's environment out of it.
+func shimEnv() []string {
+	return []string{"GOMAXPROCS=1", "GOGC=20", "PATH=" + defaultPath}
+}
+
+// apply sets limits; a zero field is left as it is. The kernel's values are read first, and equal ones not written.
+func (e *Engine) apply(id, path string, g cgroup.Group, l container.Limits) error {
+	lim, err := e.open(id, g)
+	if err != nil {
+		return err
+	}
+	if l.CPUs != 0 {
+		changed, err := lim.SetCPUs(l.CPUs)
+		if err != nil {
+			return err
+		}
+		e.log.Debug("cpu limit", "container", id, "cpus", l.CPUs, "written", changed)
+	}
+	if l.Shares != 0 {
+		s := l.Shares
+		if s < 0 {
+			s = 1 // the kernel's default
+		}
+		if _, err = lim.SetShares(s); err != nil {
+			return err
+		}
+	}
+	if l.MemBytes != 0 {
+		return e.o.Cgroups.SetMemory(path, l.MemBytes)
+	}
+	return nil
+}
+
+// open gives the kept-open limits of a container.
+func (e *Engine) open(id string, g cgroup.Group) (*cgroup.Limits, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l, ok := e.limits[id]; ok {
+		return l, nil
+	}
+	l, err := e.o.Cgroups.OpenLimits(g)
+	if err == nil && !e.closed {
+		e.limits[id] = l
+	}
+	return l, err
+}
+
+// forgetLimits closes them.
+func (e *Engine) forgetLimits(id string) error {
+	e.mu.Lock()
+	l, ok := e.limits[id]
+	delete(e.limits, id)
+	e.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return l.Close()
+}

@@ -10,57 +10,64 @@ import (
 //
 //  1. Min for everybody.
 //  2. The entitlement: what a job asks for, up to its request, which Mesos sold it. Not for jobs that are lost.
-//  3. Jobs that the overload rule would drop, but not for long enough to be sure, keep what they have of what they ask for.
-//  4. What jobs ask for beyond that, those with the least laxity first.
-//  5. The same for jobs that no allocation can save any more, and what late jobs have.
-//  6. What somebody was given within the dwell time.
-//  7. The request: who lent a part of it gets it back as soon as nobody needs that part.
+//  3. What a job asks for and has, if it was given to it within the dwell time, or if the overload rule would drop the job but is
+//     not sure yet.
+//  4. All that jobs ask for, those with the least laxity first; jobs that even Max cannot save come last, lost ones not yet.
+//  5. What late jobs have.
+//  6. Comfort: a tenth beyond the need, so that the next raise is not due at once, and what there is of a dead zone above that.
+//  7. The request: who has it keeps it, who lent a part of it gets it back once nobody needs that part. Then what lost jobs ask for.
 //  8. What everybody has: a loan is not taken back while nobody needs it.
 //  9. Run early: the rest, in proportion to need, in coarse steps.
 //
-// Where a tier runs short, the jobs that would lose least are served first, so that few are resized.
+// Where one of the later tiers runs short, the jobs that would lose least are served first, so that few are resized.
 func arbitrate(shares []*share, pool float64, borrow bool, now time.Time, p Params) {
-	left := pool
-	tier := func(order func(a, b *share) int, target func(*share) float64) {
-		for _, s := range slices.SortedStableFunc(slices.Values(shares), order) {
-			if more := min(target(s), s.cap) - s.given; more > 0 {
-				more = min(more, max(left, 0))
-				s.given += more
-				left -= more
-			}
-		}
-	}
 	has := func(s *share) float64 { return s.view.Allocation }
-	request := func(s *share) float64 { return s.view.Request }
+	asks := func(s *share) float64 { return s.claim }
+	inTime := func(s *share) bool { return !s.out && !s.lost }
+	everybody := func(*share) bool { return true }
 
+	t := tiers{shares: shares, left: pool}
 	for _, s := range shares {
 		s.given = s.view.Min
-		left -= s.given
+		t.left -= s.given
 	}
-	tier(byLaxity, only(func(s *share) bool { return !s.lost }, func(s *share) float64 { return min(s.claim, s.view.Request) }))
-	tier(byLaxity, only(func(s *share) bool { return s.out && !s.lost }, func(s *share) float64 { return min(s.claim, s.view.Allocation) }))
-	tier(byLaxity, only(func(s *share) bool { return !s.out && !s.lost }, func(s *share) float64 { return s.claim }))
-	tier(byLaxity, func(s *share) float64 { return s.claim })
-	tier(byLoss(has), only(func(s *share) bool { return s.late }, has))
-	tier(byLoss(has), only(func(s *share) bool { return s.dwells(now, p) }, has))
-	tier(byLoss(request), request)
-	tier(byLoss(has), func(s *share) float64 { return s.keeps(now, p) })
-	lowerCoarsely(shares, &left, p)
+	t.serve(byLaxity, func(s *share) bool { return !s.lost }, func(s *share) float64 { return min(s.claim, s.view.Request) })
+	t.serve(byLaxity, func(s *share) bool { return !s.lost && (s.out || s.dwells(now, p)) }, func(s *share) float64 { return min(s.claim, has(s)) })
+	t.serve(byLaxity, inTime, asks)
+	t.serve(byLaxity, func(s *share) bool { return !s.lost }, asks)
+	t.serve(byLoss(has), func(s *share) bool { return s.late }, has)
+	t.serve(byLaxity, inTime, func(s *share) float64 { return s.comfort })
+	t.serve(byLoss(has), inTime, func(s *share) float64 { return s.band })
+	t.serve(byLoss(has), everybody, func(s *share) float64 { return min(has(s), s.view.Request) })
+	t.serve(byLoss(has), func(s *share) bool { return s.mayRestore(t.left, now, p) }, func(s *share) float64 { return s.view.Request })
+	t.serve(byLaxity, everybody, func(s *share) float64 { return s.leftover(t.left, p) })
+	t.serve(byLoss(has), everybody, func(s *share) float64 { return s.keeps(now, p) })
+	t.lowerCoarsely(p)
 	if borrow {
-		runEarly(shares, left, now, p)
+		runEarly(shares, t.left, now, p)
 	}
 	for _, s := range shares {
 		s.given = s.tidy(p)
 	}
 }
 
-// only limits a tier to the jobs that when holds for.
-func only(when func(*share) bool, target func(*share) float64) func(*share) float64 {
-	return func(s *share) float64 {
+// tiers is the sharing out under way: what is left of the pool.
+type tiers struct {
+	shares []*share
+	left   float64
+}
+
+// serve raises the jobs that when holds for to target, in the given order, as far as the pool goes.
+func (t *tiers) serve(order func(a, b *share) int, when func(*share) bool, target func(*share) float64) {
+	for _, s := range slices.SortedStableFunc(slices.Values(t.shares), order) {
 		if !when(s) {
-			return 0
+			continue
 		}
-		return target(s)
+		if more := min(target(s), s.cap) - s.given; more > 0 {
+			more = min(more, max(t.left, 0))
+			s.given += more
+			t.left -= more
+		}
 	}
 }
 
@@ -94,6 +101,22 @@ func (s *share) dwells(now time.Time, p Params) bool {
 	return !s.view.LastChange.IsZero() && now.Sub(s.view.LastChange) < p.Dwell
 }
 
+// mayRestore says whether a job that lent a part of its request gets it back now: not within the dwell time, and not in pieces that
+// are not worth a resize. It does not need that part, so there is no hurry.
+func (s *share) mayRestore(left float64, now time.Time, p Params) bool {
+	lent := s.view.Request - s.given
+	return s.given >= s.view.Request || !s.dwells(now, p) && left >= min(lent, deadZone(s.given, p))
+}
+
+// leftover is what a lost job is given of what those who can be in time leave: all it asks for, but not in small pieces.
+func (s *share) leftover(left float64, p Params) float64 {
+	has := s.view.Allocation
+	if !s.lost || s.given+left < has+2*deadZone(has, p) {
+		return min(has, s.claim)
+	}
+	return s.claim
+}
+
 // keeps is what a job keeps while nobody needs it: all it has, but above one CPU only as long as that is of use, since there a run
 // costs more CPU seconds than it would below.
 func (s *share) keeps(now time.Time, p Params) float64 {
@@ -105,14 +128,14 @@ func (s *share) keeps(now time.Time, p Params) float64 {
 
 // lowerCoarsely makes what is taken from a job worth a resize: at least a dead zone's width, as far as it neither needs it nor
 // has bought it. What is taken too much stays in left, for the next one who needs some.
-func lowerCoarsely(shares []*share, left *float64, p Params) {
-	for _, s := range shares {
+func (t *tiers) lowerCoarsely(p Params) {
+	for _, s := range t.shares {
 		if s.given >= s.view.Allocation-hair {
 			continue
 		}
-		floor := max(s.claim, min(s.view.Request, s.cap), s.view.Min)
+		floor := max(min(s.comfort, s.view.Allocation), min(s.view.Request, s.cap), s.view.Min)
 		to := min(s.given, max(s.view.Allocation-2*deadZone(s.view.Allocation, p), floor))
-		*left += s.given - to
+		t.left += s.given - to
 		s.given = to
 	}
 }
@@ -162,6 +185,9 @@ func runEarly(shares []*share, left float64, now time.Time, p Params) {
 // tidy is the share as an allocation that can be written: what the job has where the change is none, a known figure as it is, else
 // a multiple of the quantum.
 func (s *share) tidy(p Params) float64 {
+	if more := s.given - s.view.Allocation; 0 < more && more < 0.5*deadZone(s.view.Allocation, p) && s.given < s.claim {
+		return s.view.Allocation // a part of what is asked for that is not worth a resize
+	}
 	for _, known := range []float64{s.view.Allocation, s.view.Request, s.view.Min, s.view.Max, s.claim} {
 		if d := s.given - known; -hair < d && d < hair {
 			return known

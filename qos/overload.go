@@ -69,7 +69,7 @@ func onTime(jobs []*share, pool float64) bool {
 	todos := make([]*todo, 0, len(jobs))
 	ends := []float64{0}
 	for _, s := range jobs {
-		until := max(s.left-s.margin, 0)
+		until := max(s.left, 0)
 		todos = append(todos, &todo{until, s.demand(), s.cap})
 		ends = append(ends, until)
 	}

@@ -38,13 +38,16 @@ type share struct {
 	view   JobView
 	index  int     // in the view
 	cap    float64 // most it may be given: Max, or the request where nothing may be borrowed
-	claim  float64 // CPUs it asks for: its need with hysteresis, within Min..cap
 	given  float64
 	memory Memory
-	idle   bool // leaves its allocation unused and is not throttled: more CPUs would not help
-	lost   bool // the overload rule found no room for it often enough, or its deadline is over
-	out    bool // the overload rule finds no room for it at this look
-	above  bool // may have more than one CPU
+
+	claim   float64 // CPUs it asks for: its need with hysteresis, within Min..cap
+	comfort float64 // a little more, so that it need not ask again at once
+	band    float64 // what it has of the dead zone above comfort: not worth taking
+	idle    bool    // leaves its allocation unused and is not throttled: more CPUs would not help
+	lost    bool    // the overload rule found no room for it often enough, or its deadline is over
+	out     bool    // the overload rule finds no room for it at this look
+	above   bool    // may have more than one CPU
 }
 
 const (
@@ -70,17 +73,22 @@ func newShare(i int, v JobView, n NodeView, p Params) *share {
 	if s.idle {
 		want = min(want, max(idleRoom*v.Usage, min(v.Request, want)))
 	}
-	switch a := v.Allocation; {
+	a := v.Allocation
+	switch raise := want > a+0.5*deadZone(a, p); {
 	case s.past:
-		want = v.Request // as fast as can be from what is left over, but nobody who can be in time waits for it
-	case want <= a+0.5*deadZone(a, p):
-		want = min(want, a)
-	case s.idle:
-		want = a
+		// As fast as can be from what is left over, but nobody who can be in time waits for it.
+		s.claim, s.comfort = v.Request, v.Request
+	case raise && !s.idle:
+		s.claim, s.comfort = ceilTo(want, p.Quantum), ceilTo(want*raiseExtra, p.Quantum)
 	default:
-		want = ceilTo(want*raiseExtra, p.Quantum)
+		s.claim, s.comfort = min(ceilTo(want, p.Quantum), a), min(ceilTo(want*raiseExtra, p.Quantum), a)
 	}
-	s.claim = min(max(want, v.Min), s.cap)
+	s.claim = min(max(s.claim, v.Min), s.cap)
+	s.comfort = min(max(s.comfort, s.claim), s.cap)
+	s.band = s.comfort
+	if a > s.comfort {
+		s.band = min(a, s.comfort+deadZone(a, p), s.cap)
+	}
 
 	s.above = !s.idle && (s.past || s.infeasible || s.need > aboveFrom || v.Allocation > 1 && s.need > aboveUntil)
 	return s

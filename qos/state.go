@@ -24,7 +24,7 @@ type outlook struct {
 	need       float64   // CPUs to be in time with the margin; +Inf: none is enough
 	past       bool      // the deadline is over
 	late       bool      // past, or more than the declared work is done: never over-performant, never slowed down for it
-	infeasible bool      // need exceeds Max
+	infeasible bool      // not even Max is enough, without any caution and at best
 	laxity     float64   // seconds that it could stand still and yet be in time at Max
 	desired    float64   // equation 2
 	ratio      float64   // equation 3
@@ -35,25 +35,26 @@ type outlook struct {
 // look works out a job's outlook.
 func look(v JobView, now time.Time, p Params) outlook {
 	o := outlook{declared: sane(v.QoS.Duration), model: v.Model}
-	plain := v.Model // the same without caution, for what is shown
+	plain, best := v.Model, v.Model // the same without caution, for what is shown; and at best, to say that it cannot be done
 	if v.Model.N == 0 || sane(v.Model.Work) <= 0 {
-		o.model, plain = Guess(o.declared*p.Caution), Guess(o.declared)
+		o.model, plain, best = Guess(o.declared*p.Caution), Guess(o.declared), Model{B: o.declared, Work: o.declared}
 	}
 	runsLeft := max(v.RunsLeft, 1)
 
-	o.runs, o.remaining = leftOf(o.model, v.Progress, runsLeft)
+	o.runs, o.remaining = leftOf(o.model, v.Progress, runsLeft, spread(o.model, runsLeft))
 	pauses := v.Deploy * float64(runsLeft-1)
 	allowed := v.Deadline.Sub(v.Start).Seconds()
 	o.left = v.Deadline.Sub(now).Seconds() - pauses
 	o.past = !now.Before(v.Deadline)
-	o.margin = marginOf(o.model, v.Model.N, o.left, allowed, runsLeft, p)
+	o.margin = max(min(max(p.MinMargin*o.left, leastMargin*allowed), mostMargin*o.left), 0)
 	if o.remaining > 0 {
 		o.need = correct(o.model.CPUsFor((o.left-o.margin)/o.runs), v)
 	}
 	if o.past {
 		o.need = math.Inf(1)
 	}
-	o.infeasible = o.need > v.Max
+	plainRuns, _ := leftOf(plain, v.Progress, runsLeft, 0)
+	o.infeasible = o.past || plainRuns > 0 && best.CPUsFor(o.left/plainRuns) > v.Max
 	o.laxity = o.left - o.runs*o.model.Time(v.Max)
 
 	done := float64(max(v.Runs, runsLeft) - runsLeft)
@@ -62,7 +63,6 @@ func look(v JobView, now time.Time, p Params) outlook {
 	o.desired = CPUDesired(now, v.Start, total*o.declared, v.Deadline.Sub(v.Start))
 	o.ratio = ProgressRatio(done*o.declared+v.Progress, o.desired)
 
-	plainRuns, _ := leftOf(plain, v.Progress, runsLeft)
 	o.expected = now.Add(seconds(plainRuns*plain.Time(v.Allocation) + pauses))
 	o.prediction = o.expected
 	if v.Framework == Chronos {
@@ -71,27 +71,26 @@ func look(v JobView, now time.Time, p Params) outlook {
 	return o
 }
 
-// leftOf is what is left of a series, in runs of the model and in CPU seconds. A run that has used up its estimate is not done: at
-// least a tenth of a run is assumed to be left of it, so its estimate grows with it.
-func leftOf(m Model, progress float64, runsLeft int) (runs, remaining float64) {
+// leftOf is what is left of a series, in runs of the model and in CPU seconds, and extra runs as caution. A run that has used up its
+// estimate is not done: at least a tenth of a run is assumed to be left of it, so its estimate grows with it.
+func leftOf(m Model, progress float64, runsLeft int, extra float64) (runs, remaining float64) {
 	if m.Work <= 0 {
 		return 0, 0
 	}
-	present := max(m.Work-sane(progress), overrun*m.Work)
-	remaining = present + float64(runsLeft-1)*m.Work
-	return remaining / m.Work, remaining
+	present := max(1-sane(progress)/m.Work, overrun)
+	runs = present + float64(runsLeft-1) + extra
+	return runs, runs * m.Work
 }
 
-// marginOf is the safety margin in seconds. The deviation of the sum of n runs grows with √n, so the share of the time left that it
-// takes shrinks with 1/√n; until runs have shown their own deviation a guess is mixed in.
-func marginOf(m Model, seen int, left, allowed float64, runsLeft int, p Params) float64 {
-	if left <= 0 {
+// spread is how far the work of n runs may lie above n times their mean, in runs: the deviation of a sum grows with √n. It does not
+// shrink while a run goes on: how long that one is shows at its end. Until runs have shown their own deviation a guess is mixed in;
+// before the first one Params.Caution stands for it.
+func spread(m Model, n int) float64 {
+	if m.N == 0 {
 		return 0
 	}
-	n := float64(seen)
-	dev := math.Sqrt((devGuess*devGuess + n*m.Dev*m.Dev) / (n + 1))
-	share := max(p.MinMargin, devWeight*dev/math.Sqrt(float64(runsLeft)))
-	return min(max(share*left, leastMargin*allowed), mostMargin*left)
+	seen := float64(m.N)
+	return devWeight * math.Sqrt((devGuess*devGuess+seen*m.Dev*m.Dev)/(seen+1)) * math.Sqrt(float64(n))
 }
 
 // correct raises a need by what is lost between an allocation and its use: a job that is throttled and yet does not use its whole

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,7 +39,7 @@ type Event struct {
 	Message    string
 	Version    string // of the app
 	Deployment string // id
-	Apps       []string
+	Apps       []string // that the deployment touches
 	Raw        json.RawMessage
 }
 
@@ -136,8 +137,10 @@ func parseEvent(kind string, data []byte) (Event, error) {
 		RunSpecID  string `json:"runSpecId"`
 		ID         string `json:"id"`
 		Plan       *struct {
-			ID       string   `json:"id"`
-			Affected []string `json:"affectedAppIds"`
+			ID    string `json:"id"`
+			Steps []struct {
+				Actions []Action `json:"actions"`
+			} `json:"steps"`
 		} `json:"plan"`
 		AppDefinition *struct {
 			ID string `json:"id"`
@@ -164,7 +167,13 @@ func parseEvent(kind string, data []byte) (Event, error) {
 		e.Message = in.Reason
 	}
 	if in.Plan != nil {
-		e.Apps = in.Plan.Affected
+		for _, step := range in.Plan.Steps {
+			for _, a := range step.Actions {
+				if a.App != "" && !slices.Contains(e.Apps, a.App) {
+					e.Apps = append(e.Apps, a.App)
+				}
+			}
+		}
 		if e.Deployment == "" {
 			e.Deployment = in.Plan.ID
 		}

@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 .PHONY: help build demo test race fuzz bench lint fmt e2e clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/qosctl and bin/linpack, static
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/qosctl .

@@ -54,7 +54,7 @@ func startDev(ctx context.Context, o devOptions) (*dev, error) {
 		return nil, fmt.Errorf("make the log of qosctl dev: %w", err)
 	}
 	defer log.Close()
-	d.cmd = exec.Command(o.qosctl, "dev", "--dir", filepath.Join(o.dir, "dev"), "--policy", o.policy, "--map-image", o.image,
+	d.cmd = exec.CommandContext(context.WithoutCancel(ctx), o.qosctl, "dev", "--dir", filepath.Join(o.dir, "dev"), "--policy", o.policy, "--map-image", o.image,
 		"--marathon", ports[0], "--chronos", ports[1], "--mesos", ports[2], "--listen", ports[3])
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
@@ -108,7 +108,10 @@ func (d *dev) ready(ctx context.Context, client *api.Client) error {
 
 // died is the error of a qosctl dev that ended by itself.
 func (d *dev) died() error {
-	return fmt.Errorf("qosctl dev has ended by itself: %v%s", d.err, d.lastWords())
+	if d.err == nil {
+		return fmt.Errorf("qosctl dev has ended by itself%s", d.lastWords())
+	}
+	return fmt.Errorf("qosctl dev has ended by itself: %w%s", d.err, d.lastWords())
 }
 
 // lastWords are the last lines of its log.
@@ -151,7 +154,7 @@ func (d *dev) agent() int {
 		if err != nil {
 			continue
 		}
-		for _, c := range strings.Fields(string(children)) {
+		for c := range strings.FieldsSeq(string(children)) {
 			line, err := os.ReadFile(filepath.Join("/proc", c, "cmdline"))
 			if err == nil && slices.Contains(strings.Split(string(line), "\x00"), "agent") {
 				child, _ := strconv.Atoi(c)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"regexp"
 	"testing"
 	"time"
@@ -52,5 +53,34 @@ func TestIDsAreUUIDs(t *testing.T) {
 	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	if a, b := newID(), newID(); a == b || !form.MatchString(a) {
 		t.Errorf("ids %s and %s", a, b)
+	}
+}
+
+// parseSpec parses a job file as the agent does: a fault fails the test.
+func parseSpec(t *testing.T, data []byte) qos.Spec {
+	t.Helper()
+	spec, _, err := qos.Parse(data, qos.ParseOptions{Now: time.Now()})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, data)
+	}
+	return spec
+}
+
+func TestJobFilesForNewcomersAreClean(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"chronos", "marathon"} {
+		data, err := os.ReadFile("../jobs/" + name + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := qos.Parse(data, qos.ParseOptions{Now: time.Now()})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, w := range warnings {
+			if w.Path != "$.schedule" { // each schedule has a period, and each period is warned of
+				t.Errorf("%s: %v", name, w)
+			}
+		}
 	}
 }

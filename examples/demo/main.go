@@ -57,7 +57,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	set.StringVar(&o.qosctl, "qosctl", "bin/qosctl", "the qosctl to run")
 	set.StringVar(&o.linpack, "linpack", "bin/linpack", "the linpack to run")
 	set.StringVar(&o.policy, "policy", "deadline", "deadline, step or none (what was asked for at submission, unchanged)")
-	set.DurationVar(&o.seconds, "seconds", 100*time.Second, "the Chronos jobs' deadline, as in 100s")
+	seconds := set.Float64("seconds", 100, "the Chronos jobs' deadline")
 	set.StringVar(&o.keep, "keep", "", "keep all files in `DIR`")
 	set.IntVar(&o.chaos, "chaos", 0, "kill -9 the agent so many times, at random moments")
 	set.Uint64Var(&o.seed, "seed", 1, "of the random moments")
@@ -65,11 +65,12 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	if err := set.Parse(args); err != nil {
 		return o, err
 	}
+	o.seconds = time.Duration(*seconds * float64(time.Second))
 	switch {
 	case set.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
-	case o.seconds < 20*time.Second || o.seconds > time.Hour:
-		return o, fmt.Errorf("seconds must be from 20s to 1h (got %s)", o.seconds)
+	case !(*seconds >= 20 && *seconds <= 3600):
+		return o, fmt.Errorf("seconds must be 20 to 3600 (got %g)", *seconds)
 	case o.chaos < 0:
 		return o, fmt.Errorf("chaos must be >= 0 (got %d)", o.chaos)
 	case o.policy != "deadline" && o.policy != "step" && o.policy != "none":

@@ -14,7 +14,8 @@ import (
 var errSelf = errors.New("the caller is in that cgroup itself")
 
 // Kill kills every process in the cgroup at path and below it, and returns when none is left or ctx ends. Processes that fork all the
-// time can't outrun it: on v2 the kernel kills them all at once (cgroup.kill), else they are frozen while they are killed. A cgroup that is not there is no error.
+// time can't outrun it: on v2 the kernel kills them all at once (cgroup.kill), else they are frozen while they are killed.
+// Only a v1 host without the freezer hierarchy, and processes that can't be frozen, are left to rounds of list and kill. A cgroup that is not there is no error.
 func (f *FS) Kill(ctx context.Context, path string) error {
 	path, err := ownPath(path)
 	if err != nil {

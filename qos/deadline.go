@@ -115,7 +115,7 @@ func checkSeconds(seconds float64) error {
 			"write seconds from the start (1800), or a time as \"" + time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339) + `"`,
 		}
 	case seconds > MaxTime.Seconds():
-		return &fault{"is more than ten years", "write it in seconds"}
+		return &fault{"is more than ten years", "write it in seconds: a day has 86400"}
 	}
 	return nil
 }

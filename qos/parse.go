@@ -89,7 +89,7 @@ func ParseQoS(block []byte, framework Framework, opts ParseOptions) (QoS, []Warn
 func (f *file) readSpec(root *node) Spec {
 	framework := f.framework(root)
 	spec := Spec{Framework: framework, QoS: f.readQoS(root, framework)}
-	inPlace := spec.QoS.Elasticity == ElasticityInPlace || spec.QoS.IterationsBy == IterationsByChronos
+	inPlace := spec.QoS.InPlace()
 	switch framework {
 	case Marathon:
 		f.walk(root, Marathon, inPlace)

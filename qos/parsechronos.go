@@ -175,8 +175,9 @@ func (c *chronosFile) schedule(spec *Spec) {
 	}
 	spec.Iterations, spec.Start = s.Iterations, s.Start
 	c.warn(n, "has a period, which is not used: an iteration begins when the one before it has ended", "")
-	c.zone(zone, n, s)
-	c.checkStart(n, spec)
+	if c.zone(zone, n, s); zone == nil || !zone.bad {
+		c.checkStart(n, spec)
+	}
 }
 
 // zone checks the time zone of a schedule. Other zones than UTC would need a table that differs from node to node.
@@ -249,7 +250,7 @@ func (c *chronosFile) container() *Container {
 		}
 	}
 	out.Parameters = c.parameters(n.get("parameters"), c.inPlace)
-	out.Volumes = c.volumes(n.get("volumes"), c.inPlace, true)
+	out.Volumes = c.volumes(n.get("volumes"), true)
 	return out
 }
 

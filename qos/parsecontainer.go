@@ -46,7 +46,7 @@ func (m *marathonFile) container() *Container {
 		c.Parameters = m.parameters(docker.get("parameters"), m.inPlace)
 	}
 	c.Ports = m.ports(n, docker, network)
-	c.Volumes = m.volumes(n.get("volumes"), m.inPlace, false)
+	c.Volumes = m.volumes(n.get("volumes"), false)
 	return c
 }
 
@@ -218,14 +218,14 @@ func (f *file) parameters(list *node, inPlace bool) []Parameter {
 }
 
 // volumes reads mounts. Chronos takes the mode in any case, Marathon in capitals only.
-func (f *file) volumes(list *node, inPlace, anyCase bool) []Volume {
+func (f *file) volumes(list *node, anyCase bool) []Volume {
 	if list == nil || list.bad {
 		return nil
 	}
 	var volumes []Volume
 	for _, item := range list.items {
-		if inPlace && item.get("hostPath") == nil && (item.get("persistent") != nil || item.get("external") != nil || item.get("secret") != nil) {
-			continue // Mesos' own volume, which it mounts itself
+		if slices.ContainsFunc([]string{"persistent", "external", "secret"}, func(key string) bool { return item.get(key) != nil }) {
+			continue // a volume of Mesos': refused by the table if the job is held, mounted by Mesos if not
 		}
 		v := Volume{ContainerPath: f.mountPath(item, "containerPath"), HostPath: f.mountPath(item, "hostPath")}
 		mode := item.get("mode")
@@ -249,9 +249,7 @@ func (f *file) volumes(list *node, inPlace, anyCase bool) []Volume {
 func (f *file) mountPath(volume *node, key string) string {
 	n := volume.get(key)
 	if n == nil {
-		if volume.get("persistent") == nil && volume.get("external") == nil && volume.get("secret") == nil {
-			f.missing(volume, key, "is missing", `write {"containerPath": "/data", "hostPath": "/srv/data", "mode": "RW"}`)
-		}
+		f.missing(volume, key, "is missing", `write {"containerPath": "/data", "hostPath": "/srv/data", "mode": "RW"}`)
 		return ""
 	}
 	text, ok := f.text(n)

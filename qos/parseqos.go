@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // qosExample is the block that a file without one is pointed to.
@@ -15,6 +14,11 @@ const (
 	maxCount  = 1_000_000
 	maxWeight = 1_000_000
 )
+
+// InPlace says whether the job's containers are the framework's own, which the agent only finds and resizes.
+func (q QoS) InPlace() bool {
+	return q.Elasticity == ElasticityInPlace || q.IterationsBy == IterationsByChronos
+}
 
 // qosKeys are the keys of a qos block, in the order of docs/jobs.md.
 func qosKeys() []string {
@@ -149,7 +153,7 @@ func (f *file) qosDeadline(n *node) Deadline {
 	if now := f.opts.Now; !deadline.At.IsZero() && !now.IsZero() {
 		switch {
 		case !deadline.At.After(now):
-			f.refuse(n, "is past: it is "+now.UTC().Format(time.RFC3339)+" now", "write a time to come, or seconds from the start")
+			f.refuse(n, "is past", "write a time to come, or seconds from the start")
 		case deadline.At.Sub(now) > MaxTime:
 			f.refuse(n, "is more than ten years away", "write a nearer time")
 		}

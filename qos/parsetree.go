@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -192,6 +193,8 @@ func syntaxWords(data []byte, at int, err error) (text, remedy string) {
 	switch {
 	case (c == '}' || c == ']') && bytes.HasSuffix(before, []byte(",")):
 		return "is not JSON: a comma stands before a closing bracket", "remove the last comma"
+	case c < ' ' && strings.Contains(err.Error(), "string literal"):
+		return "is not JSON: a text goes on over the end of its line", `close it with a double quote ", and write \n for a line break`
 	case c == '/' || c == '#':
 		return "is not JSON: it has no comments", "remove the comment"
 	case c == '\'':
@@ -207,7 +210,7 @@ func syntaxWords(data []byte, at int, err error) (text, remedy string) {
 	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
 		return "is not JSON: a word without quotes", `put keys and texts between double quotes "`
 	}
-	return "is not JSON: " + err.Error(), ""
+	return "is not JSON: " + err.Error(), "see docs/jobs.md for an example"
 }
 
 // treeReader builds the tree of a file that is known to be sound JSON.

@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"container":   {"qos", "cgroup"},
 	"container/*": {"qos", "cgroup", "container"},
 	"devmesos":    {"qos", "cgroup"},
+	"devmesos/*":  {"qos", "cgroup", "devmesos/*"},
 	"e2e":         {"*"},
 	"examples/*":  {"qos", "agent/api"},
 	"framework":   {"qos"},

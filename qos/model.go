@@ -35,14 +35,16 @@ func Guess(duration float64) Model {
 }
 
 // Observe learns from an ended run: its wall time in seconds, the mean CPUs that it was allowed, and the CPU seconds that it burnt.
-// A run without work or time teaches nothing.
+// A run shorter than a millisecond, or without work, or with figures out of this world, teaches nothing.
 func (m *Model) Observe(wall, cpus, work float64) {
-	if sane(wall) <= 0 || sane(cpus) <= 0 || sane(work) <= 0 {
-		return
+	for _, x := range []float64{wall, cpus, work} {
+		if !(x >= 1e-3 && x <= 1e9) { // NaN too
+			return
+		}
 	}
 	weight := max(forget, 1/float64(m.N+1))
 	if m.N > 0 {
-		d := work/m.Work - 1
+		d := min(work/m.Work-1, 1) // an outlier counts as one deviation of 100 %
 		// The first deviation is one of two runs about their mean; later ones are about the mean of those before.
 		m.Dev = math.Sqrt((1-weight)*m.Dev*m.Dev + weight*d*d)
 	}
@@ -87,7 +89,7 @@ func (m Model) CPUsFor(t float64) float64 {
 		return 0
 	case t >= waiting+m.serial()+m.B:
 		return (m.serial() + m.B) / (t - waiting)
-	case t > m.A && m.B > 0:
+	case t-m.A > 1e-9*m.A && m.B > 0:
 		return m.B / (t - m.A)
 	}
 	return math.Inf(1)

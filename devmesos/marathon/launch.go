@@ -1,0 +1,117 @@
+package marathon
+
+import (
+	"time"
+
+	"qosctl/devmesos/node"
+)
+
+const frameworkName = "marathon"
+
+// launchAll launches an app's scheduled instances that the back-off, the constraints and the offer allow. An instance that fits
+// nowhere waits for ever: there is no admission check.
+func (c *Core) launchAll(s *appState, now time.Time) {
+	for _, i := range s.instances {
+		if i.TaskID != "" || i.doomed {
+			continue
+		}
+		if now.Before(s.delay.until) {
+			return
+		}
+		c.launch(s, i, now)
+	}
+}
+
+func (c *Core) launch(s *appState, i *instance, now time.Time) {
+	offer := c.o.Cluster.Offer()
+	a := s.spec // a scheduled instance is launched with the newest definition
+	ports, ok := match(a, offer, s)
+	if !ok {
+		return
+	}
+	i.spec, i.config = a, configVersion(a)
+	i.Incarnation++
+	id := c.taskID(i)
+	task := node.Task{
+		ID: id, Name: mesosName(a.ID), Framework: frameworkName, Command: orElse(a.Cmd, ""), Args: a.Args, User: orElse(a.User, ""),
+		Env: environment(a, id, offer.Hostname, ports), CPUs: *a.CPUs, MemMiB: *a.Mem, DiskMiB: *a.Disk, Ports: ports,
+		Labels: labels(a), Image: a.image(),
+	}
+	if a.TaskKillGracePeriodSeconds != nil {
+		task.Grace = ptr(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
+	}
+	if err := c.o.Cluster.Launch(task); err != nil {
+		i.Incarnation-- // the offer was taken by somebody else: the next one comes when something ends
+		return
+	}
+	i.TaskID, i.State, i.Staged, i.Started = id, node.Staging, now, time.Time{}
+	i.Ports, i.Host, i.Agent, i.Attributes = ports, offer.Hostname, offer.AgentID, offer.Attributes
+	s.delay.rebase(now)
+	c.statusEvent(s, i, node.Status{TaskID: id, State: node.Staging, At: now})
+	c.changed(s, i, now)
+}
+
+const epsilon = 0.0005
+
+// match chooses the host ports of an instance, if the offer has room for it and meets its constraints.
+func match(a *App, o node.Offer, s *appState) (ports []int, ok bool) {
+	if *a.CPUs > o.CPUs+epsilon || *a.Mem > o.MemMiB+epsilon || *a.Disk > o.DiskMiB+epsilon || *a.GPUs > 0 {
+		return nil, false
+	}
+	var others []place
+	for _, i := range s.instances {
+		if i.active() {
+			others = append(others, place{i.Host, i.Attributes})
+		}
+	}
+	if !meets(a.Constraints, o, others) {
+		return nil, false
+	}
+	free := map[int]bool{}
+	for _, p := range o.Ports {
+		free[p] = true
+	}
+	next := 0
+	for _, want := range wantedPorts(a) {
+		if want != 0 {
+			if !free[want] {
+				return nil, false
+			}
+			delete(free, want)
+			ports = append(ports, want)
+			continue
+		}
+		for next < len(o.Ports) && !free[o.Ports[next]] {
+			next++
+		}
+		if next == len(o.Ports) {
+			return nil, false
+		}
+		delete(free, o.Ports[next])
+		ports = append(ports, o.Ports[next])
+	}
+	return ports, true
+}
+
+// wantedPorts are the host ports an app needs; 0 is any. Port definitions name service ports unless requirePorts says otherwise.
+func wantedPorts(a *App) []int {
+	var want []int
+	if a.Networks[0].Mode == "host" {
+		for _, d := range a.PortDefinitions {
+			if *a.RequirePorts {
+				want = append(want, d.Port)
+			} else {
+				want = append(want, 0)
+			}
+		}
+		return want
+	}
+	if a.Container != nil {
+		for _, m := range a.Container.PortMappings {
+			if m.HostPort != nil {
+				want = append(want, *m.HostPort)
+			}
+		}
+	}
+	return want
+}

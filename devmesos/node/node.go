@@ -1,0 +1,313 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Errors of Launch that frameworks branch on.
+var (
+	// ErrNoResources says that the offer was smaller than the task by the time it was taken.
+	ErrNoResources = errors.New("not enough resources")
+	// ErrStopped says that the node shuts down.
+	ErrStopped = errors.New("node stops")
+)
+
+// Options set a node up.
+type Options struct {
+	Hostname   string
+	Attributes map[string]string
+	CPUs       float64
+	MemMiB     float64
+	DiskMiB    float64
+	FirstPort  int // of a range of 1,000 that is offered
+	Deploy     time.Duration
+	Dir        string // sandboxes and marks of running tasks
+	CgroupRoot string // "/sys/fs/cgroup"
+	Proc       string // "/proc"
+	Parent     string // cgroup under which the tasks' stand: "/mesos"
+	Images     map[string]string
+	Logger     *slog.Logger
+}
+
+func (o Options) validate() error {
+	var errs []error
+	bad := func(cond bool, format string, args ...any) {
+		if cond {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	bad(o.Hostname == "", "hostname: must not be empty")
+	bad(!(o.CPUs > 0) || math.IsInf(o.CPUs, 0), "cpus: must be > 0 (got %g)", o.CPUs)
+	bad(!(o.MemMiB > 0) || math.IsInf(o.MemMiB, 0), "mem: must be > 0 (got %g)", o.MemMiB)
+	bad(o.Dir == "", "dir: must not be empty")
+	bad(o.Deploy < 0, "deploy: must be >= 0 (got %s)", o.Deploy)
+	bad(!filepath.IsAbs(o.Parent) || filepath.Clean(o.Parent) == "/", "cgroup parent: must be an absolute path below the root (got %q)", o.Parent)
+	for image, dir := range o.Images {
+		bad(!filepath.IsAbs(dir), "images: %s: directory must be absolute (got %q)", image, dir)
+	}
+	return errors.Join(errs...)
+}
+
+// Node is the Mesos agent.
+type Node struct {
+	o      Options
+	log    *slog.Logger
+	id     string
+	pid    string // of the libprocess kind, for /state
+	start  time.Time
+	groups groups
+	stop   chan struct{} // closed when the node shuts down
+	wg     sync.WaitGroup
+
+	mu         sync.Mutex
+	stopped    bool
+	frameworks map[string]*framework
+	tasks      map[string]*task
+	completed  []*task // newest last, at most maxCompleted
+	ports      map[int]bool
+}
+
+type framework struct {
+	ID, Name string
+	status   func(Status)
+	offer    func()
+}
+
+const maxCompleted = 200
+
+// New prepares a node and ends whatever tasks a former life of it has left running. Lost names these tasks.
+func New(o Options) (n *Node, lost []string, err error) {
+	if err := o.validate(); err != nil {
+		return nil, nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	n = &Node{
+		o: o, log: o.Logger, id: NewUUID() + "-S0", start: time.Now(), stop: make(chan struct{}),
+		frameworks: map[string]*framework{}, tasks: map[string]*task{}, ports: map[int]bool{},
+	}
+	for _, d := range []string{n.sandboxes(), n.marks()} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, nil, fmt.Errorf("make directory of the node: %w", err)
+		}
+	}
+	if n.groups, err = openGroups(o, n.log); err != nil {
+		return nil, nil, err
+	}
+	lost, err = n.recover()
+	return n, lost, err
+}
+
+func (n *Node) sandboxes() string { return filepath.Join(n.o.Dir, "sandboxes") }
+func (n *Node) marks() string     { return filepath.Join(n.o.Dir, "running") }
+
+// Register makes a framework known. Status is called for each of its tasks' updates, in order for one task; offer, when
+// resources became free. Both are called with no lock of the node held, and must not block for long.
+func (n *Node) Register(name string, status func(Status), offer func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.frameworks[name] = &framework{ID: n.id[:len(n.id)-3] + fmt.Sprintf("-%04d", len(n.frameworks)), Name: name, status: status, offer: offer}
+}
+
+// FrameworkID is the ID that a registered framework has in the agent's state.
+func (n *Node) FrameworkID(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f := n.frameworks[name]; f != nil {
+		return f.ID
+	}
+	return ""
+}
+
+// Offer says what is free.
+func (n *Node) Offer() Offer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	o := Offer{
+		Hostname: n.o.Hostname, AgentID: n.id, CPUs: n.o.CPUs, MemMiB: n.o.MemMiB, DiskMiB: n.o.DiskMiB,
+		Attributes: maps.Clone(n.o.Attributes),
+	}
+	for _, t := range n.tasks {
+		if !t.last().Terminal() {
+			o.CPUs -= t.CPUs
+			o.MemMiB -= t.MemMiB
+			o.DiskMiB -= t.DiskMiB
+		}
+	}
+	for p := n.o.FirstPort; p < n.o.FirstPort+1000 && len(o.Ports) < 100; p++ {
+		if !n.ports[p] {
+			o.Ports = append(o.Ports, p)
+		}
+	}
+	return o
+}
+
+// epsilon is what sums of scalar resources may be off: Mesos counts in thousandths.
+const epsilon = 0.0005
+
+// Launch books the resources of a task and starts it after the latency of deployment. It returns at once.
+func (n *Node) Launch(t Task) error {
+	free := n.Offer()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.stopped:
+		return ErrStopped
+	case n.frameworks[t.Framework] == nil:
+		return fmt.Errorf("launch %s: framework %q is not registered", t.ID, t.Framework)
+	case n.tasks[t.ID] != nil:
+		return fmt.Errorf("launch %s: task exists", t.ID)
+	case t.CPUs > free.CPUs+epsilon || t.MemMiB > free.MemMiB+epsilon || t.DiskMiB > free.DiskMiB+epsilon:
+		return fmt.Errorf("launch %s: %w", t.ID, ErrNoResources)
+	}
+	for _, p := range t.Ports {
+		if n.ports[p] {
+			return fmt.Errorf("launch %s: port %d: %w", t.ID, p, ErrNoResources)
+		}
+	}
+	for _, p := range t.Ports {
+		n.ports[p] = true
+	}
+	id := NewUUID()
+	r := &task{
+		Task: t, container: id, sandbox: filepath.Join(n.sandboxes(), id),
+		kill: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+	}
+	r.note(Status{TaskID: t.ID, State: Staging, At: time.Now()})
+	n.tasks[t.ID] = r
+	n.wg.Go(func() { n.run(r) })
+	return nil
+}
+
+// Kill asks for the end of a task. A repeated kill changes nothing; one for a task that the node does not know is answered
+// TASK_LOST, as reconciliation would; one for an unreachable task gets lost.
+func (n *Node) Kill(framework, id string) {
+	n.mu.Lock()
+	t, f := n.tasks[id], n.frameworks[framework]
+	known := t != nil && t.Framework == framework
+	muted := known && t.muted
+	n.mu.Unlock()
+	switch {
+	case !known && f != nil:
+		n.wg.Go(func() {
+			f.status(Status{TaskID: id, State: Lost, Message: "Reconciliation: Task is unknown to the agent", At: time.Now()})
+		})
+	case known && !muted:
+		poke(t.kill)
+	}
+}
+
+// poke puts a token into a channel of one place.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// ErrNoTask says that no task that has not ended goes by an ID.
+var ErrNoTask = errors.New("no such task")
+
+// Lose makes a task disappear at once, as if its agent had been lost for good: its processes are killed, the framework hears
+// TASK_GONE (marathon) or TASK_LOST (chronos, which declares no capability for partitions).
+func (n *Node) Lose(id string) error {
+	n.mu.Lock()
+	t := n.tasks[id]
+	n.mu.Unlock()
+	if t == nil {
+		return fmt.Errorf("lose %s: %w", id, ErrNoTask)
+	}
+	poke(t.lost)
+	return nil
+}
+
+// SetReachable cuts a task off from its framework, or lets it return: the processes run on, updates and kills get lost.
+func (n *Node) SetReachable(id string, reachable bool) error {
+	n.mu.Lock()
+	t := n.tasks[id]
+	if t == nil || t.muted == !reachable {
+		n.mu.Unlock()
+		return fmt.Errorf("set task %s reachable %v: %w, or it is so already", id, reachable, ErrNoTask)
+	}
+	t.muted = !reachable
+	st := Status{TaskID: id, State: t.last(), At: time.Now(), Message: "Agent re-registered"}
+	if !reachable {
+		st.State, st.Message = n.partition(t.Framework, Unreachable), "Agent is unreachable"
+	}
+	if reachable && st.State.Terminal() {
+		n.forget(t)
+	}
+	f := n.frameworks[t.Framework]
+	n.mu.Unlock()
+	f.status(st)
+	return nil
+}
+
+// partition turns a partition's state into what a framework without the capability gets.
+func (n *Node) partition(framework string, s State) State {
+	if framework == "chronos" {
+		return Lost
+	}
+	return s
+}
+
+// Run waits for ctx to end, then ends all tasks (5 s of grace, as an executor's shutdown), and returns when they are gone.
+func (n *Node) Run(ctx context.Context) error {
+	<-ctx.Done()
+	n.mu.Lock()
+	n.stopped = true
+	n.mu.Unlock()
+	close(n.stop)
+	n.wg.Wait()
+	return nil
+}
+
+// report notes a status and passes it to the framework.
+func (n *Node) report(t *task, s State, message string) {
+	st := Status{TaskID: t.ID, State: s, Message: message, At: time.Now()}
+	n.mu.Lock()
+	t.note(st)
+	if s.Terminal() {
+		for _, p := range t.Ports {
+			delete(n.ports, p)
+		}
+	}
+	if s.Terminal() && !t.muted {
+		n.forget(t)
+	}
+	muted, f := t.muted, n.frameworks[t.Framework]
+	var others []func()
+	if s.Terminal() {
+		for _, f := range n.frameworks {
+			others = append(others, f.offer)
+		}
+	}
+	n.mu.Unlock()
+	n.log.Info("task status", "task", t.ID, "state", string(s), "message", message, "container", t.container)
+	if !muted {
+		f.status(st)
+	}
+	for _, offer := range others {
+		offer()
+	}
+}
+
+// forget moves an ended task to the completed ones.
+func (n *Node) forget(t *task) {
+	delete(n.tasks, t.ID)
+	n.completed = append(n.completed, t)
+	if len(n.completed) > maxCompleted {
+		n.completed = slices.Delete(n.completed, 0, len(n.completed)-maxCompleted)
+	}
+}

@@ -6,6 +6,9 @@
 // writes how it ended. All of it is files in one directory per container, so an agent may be killed at any moment and the next one
 // finds everything. Were the shim killed, the payload runs on, and only its exit status is lost.
 //
+// The payload writes its outputs to files, nothing is copied. As with every redirection to a file, and as in Mesos' sandbox, a job that opens
+// /dev/stdout or /dev/stderr by name, without >>, empties what it has written before; >&2 does not.
+//
 // A systemd unit of an agent with this engine needs KillMode=process, else the shims are killed with it.
 package process
 

@@ -53,8 +53,12 @@ func (s *shim) launch() error {
 		return fmt.Errorf("start the payload: %w", err)
 	}
 	pid := p.Pid
-	if err = errors.Join(p.Release(), s.release(pid, ours)); err == nil {
+	ready, err := s.release(pid, ours)
+	if err = errors.Join(p.Release(), err); err == nil {
 		err = hearFault(errR)
+	}
+	if err == nil && !ready {
+		err = errors.New("it was killed before its command was run")
 	}
 	if err != nil {
 		return errors.Join(err, ours.Close(), reapChild(pid))
@@ -62,23 +66,24 @@ func (s *shim) launch() error {
 	return nil
 }
 
-// release lets an init stage go once it is ready, in its cgroup and written down. One that closes its socket instead has a fault to tell.
-func (s *shim) release(pid int, conn *os.File) error {
+// release lets an init stage go once it is ready, in its cgroup and written down. One that closes its socket instead is not ready: it has a
+// fault to tell, or was killed.
+func (s *shim) release(pid int, conn *os.File) (ready bool, err error) {
 	b := []byte{0}
 	if n, err := conn.Read(b); n == 0 {
 		if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
-			return nil
+			return false, nil
 		}
-		return fmt.Errorf("wait for the payload: %w", err)
+		return false, fmt.Errorf("wait for the payload: %w", err)
 	}
-	if err := s.cg.Join(s.conf.Cgroup, pid); err != nil {
-		return err
+	if err = s.cg.Join(s.conf.Cgroup, pid); err != nil {
+		return false, err
 	}
-	if err := s.note(pid); err != nil {
-		return err
+	if err = s.note(pid); err != nil {
+		return false, err
 	}
-	_, err := conn.Write(b)
-	return err
+	_, err = conn.Write(b)
+	return true, err
 }
 
 // reapChild ends and collects an init stage that never became a payload.

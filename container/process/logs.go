@@ -72,6 +72,7 @@ type follower struct {
 
 	mu    sync.Mutex // one Read at a time
 	off   atomic.Int64
+	size  int64 // of the file, at the last look
 	ended bool
 }
 
@@ -101,11 +102,29 @@ func (l *follower) Read(p []byte) (int, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
+		if l.emptied() {
+			continue
+		}
 		if l.ended {
 			return 0, io.EOF
 		}
 		l.pause()
 	}
+}
+
+// emptied reports whether the job itself has truncated its output since the last look, and then begins anew.
+func (l *follower) emptied() bool {
+	fi, err := l.f.Stat()
+	if err != nil {
+		return false
+	}
+	was := l.size
+	l.size = fi.Size()
+	if l.size >= was || l.size >= l.off.Load() {
+		return false
+	}
+	l.off.Store(0)
+	return true
 }
 
 // skip takes n bytes just read and drops those that were dropped from the file, maybe while they were read: the mark is written first.

@@ -1,4 +1,3 @@
-// Package cgroup finds a process' cgroup, reads its CPU counters without allocation, and writes its CPU limits, on cgroup v1, v2 and hybrid hosts.
 package cgroup
 
 import (

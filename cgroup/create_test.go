@@ -126,6 +126,30 @@ func TestKillGivesUpWhenItsContextEnds(t *testing.T) {
 	}
 }
 
+func TestControllersHandedToV2OnAV1HostAreUsedThere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	put(t, root+"/unified/cgroup.controllers", "cpu pids\n")
+	put(t, root+"/unified/cgroup.subtree_control", "cpu\n")
+	put(t, root+"/unified/job/cpu.stat", "usage_usec 5\nuser_usec 3\nsystem_usec 2\n")
+	put(t, root+"/memory/memory.limit_in_bytes", "9223372036854771712\n")
+	put(t, root+"/freezer/cgroup.procs", "")
+	put(t, dir+"/proc/7/cgroup", "3:memory:/m\n2:freezer:/f\n0::/job\n")
+	f := openTree(t, dir)
+	if f.Mode() != Hybrid || !f.cpu.unified || f.memory.unified || f.freezer.unified {
+		t.Errorf("%s %+v", f.Mode(), f)
+	}
+	g, err := f.Of(7)
+	if g != same("/job") || err != nil {
+		t.Errorf("%+v, %v", g, err)
+	}
+	checkSample(t, f, g, Sample{Usage: 5000, User: 3000, System: 2000})
+	if _, err := f.Create("/own"); err != nil || !exists(root+"/unified/own") || !exists(root+"/memory/own") || !exists(root+"/freezer/own") {
+		t.Errorf("not made everywhere: %v", err)
+	}
+}
+
 // asNobody runs do on a thread that has given up its rights. The thread ends with it.
 func asNobody(t *testing.T, do func()) {
 	t.Helper()

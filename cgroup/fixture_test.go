@@ -19,7 +19,7 @@ const (
 	scope    = "/system.slice/docker-" + dockerID + ".scope"
 )
 
-// fixture opens a host of testdata. Its ticks are 10 ms, whatever this machine has.
+// fixture opens a host of testdata: plain trees, written by hand in the form that such hosts have, figures made up. Its ticks are 10 ms, whatever this machine has.
 func fixture(t testing.TB, name string) *FS {
 	t.Helper()
 	return openTree(t, filepath.Join("testdata", name))

@@ -54,10 +54,19 @@ func (f *FS) freeze(ctx context.Context, path string) (whole bool, thaw func() e
 	if err != nil {
 		f.log.Debug("cgroup is not wholly frozen, killing all the same", "dir", dir, "err", err)
 	}
-	return err == nil && !h.unified, func() error {
-		if err := f.writeOnce(dir, file, off); err != nil && !errors.Is(err, ErrGone) {
+	return err == nil && !h.unified, func() error { return f.thaw(dir, file, off) }
+}
+
+// thaw lets all below dir run again, those too that somebody had frozen before, for example to take a checkpoint: a frozen process of v1 does not die.
+func (f *FS) thaw(dir, file, off string) error {
+	err := walkDown(dir, func(d string) error {
+		if err := f.writeOnce(d, file, off); err != nil && !errors.Is(err, ErrGone) {
 			return err
 		}
 		return nil
+	})
+	if gone(err) {
+		return nil
 	}
+	return err
 }

@@ -49,6 +49,7 @@ func New(o Options) (*FS, error) {
 	if f.root == "" {
 		f.root = defaultRoot
 	}
+	f.root = filepath.Clean(f.root) // as mounts have it
 	if f.proc == "" {
 		f.proc = defaultProc
 	}

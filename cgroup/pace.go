@@ -2,11 +2,12 @@ package cgroup
 
 import "time"
 
-// Resize is the least time between two writes of a changed quota to one cgroup: each write gives away up to one quota.
-// No raise ever waits longer than it, however urgent, because the wait counts from the last write. Foreign is the same for setting a value again that somebody else has changed.
+// ResizeEvery is the least time between two writes of a changed quota to one cgroup: each write gives away up to one quota.
+// No raise ever waits longer than it, however urgent, because the wait counts from the last write. ForeignEvery is the same for setting a
+// value again that somebody else has changed.
 const (
-	Resize  = time.Second
-	Foreign = 10 * time.Second
+	ResizeEvery  = time.Second
+	ForeignEvery = 10 * time.Second
 )
 
 // Pace holds writes apart. It is a value of the caller's, one for each cgroup and kind of write; the zero Pace allows the first write at once.

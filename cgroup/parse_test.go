@@ -172,14 +172,14 @@ func TestPaceHoldsWritesApartAndNeverLongerThanItsInterval(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var p Pace
-	if p.Wait(now, Resize) != 0 {
+	if p.Wait(now, ResizeEvery) != 0 {
 		t.Error("the first write waits")
 	}
 	p.Done(now)
 	for after, want := range map[time.Duration]time.Duration{
-		0: Resize, 300 * time.Millisecond: 700 * time.Millisecond, Resize: 0, time.Hour: 0, -time.Hour: 0,
+		0: ResizeEvery, 300 * time.Millisecond: 700 * time.Millisecond, ResizeEvery: 0, time.Hour: 0, -time.Hour: 0,
 	} {
-		if got := p.Wait(now.Add(after), Resize); got != want {
+		if got := p.Wait(now.Add(after), ResizeEvery); got != want {
 			t.Errorf("%v after a write: %v, want %v", after, got, want)
 		}
 	}

@@ -318,3 +318,62 @@ func TestMemoryLimitHoldsInTheKernel(t *testing.T) {
 		t.Errorf("%d OOM kills, %v", n, err)
 	}
 }
+
+func TestKillEndsWhatSomebodyElseHasFrozen(t *testing.T) {
+	f := host(t)
+	if f.freezer == nil {
+		t.Skip("SKIPPED, needs the freezer")
+	}
+	path := group(t, f)
+	make1(t, f, path+"/inner")
+	start(t, f, path+"/inner", spinner(t))
+	if _, thaw := f.freeze(t.Context(), path+"/inner"); thaw == nil {
+		t.Fatal("nothing frozen")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	if err := f.Kill(ctx, path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestADelegatedSubtreeIsEnoughForAnOrdinaryUser(t *testing.T) {
+	f := host(t)
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, needs root to delegate a subtree")
+	}
+	if f.cpu.unified {
+		t.Skip("SKIPPED, needs cgroup v1")
+	}
+	path := group(t, f)
+	for _, h := range f.hierarchies() {
+		if err := os.Chown(h.at(path), 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asNobody(t, func() {
+		if err := f.Access(); !errors.Is(err, ErrNoAccess) {
+			t.Errorf("Access: %v", err)
+		}
+		if err := f.AccessBelow(path + "/a/b"); err != nil {
+			t.Errorf("AccessBelow: %v", err)
+		}
+		g, err := f.Create(path + "/a/b")
+		if err != nil {
+			t.Errorf("Create: %v", err)
+			return
+		}
+		l, err := f.OpenLimits(g)
+		if err != nil {
+			t.Errorf("OpenLimits: %v", err)
+			return
+		}
+		defer l.Close()
+		if changed, err := l.SetCPUs(0.5); !changed || err != nil {
+			t.Errorf("SetCPUs: %v, %v", changed, err)
+		}
+		if err := f.Remove(path + "/a"); err != nil {
+			t.Errorf("Remove: %v", err)
+		}
+	})
+}

@@ -5,13 +5,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"qosctl/framework"
 )
 
 // JobEnv is the environment variable that ties a Chronos job to ours, as Chronos has no labels.
-const JobEnv = "QOSCTL_JOB"
+const JobEnv = framework.EnvJob
 
 // LabelKey is the label (docker run --label) that ties a container that Mesos makes to our job.
-const LabelKey = "qosctl.job"
+const LabelKey = framework.LabelJob
 
 // Job is a job as Chronos shows it. Raw has the rest, and is what a change is based on.
 type Job struct {

@@ -37,8 +37,8 @@ type Event struct {
 	Agent      string // id of the Mesos agent
 	Host       string
 	Message    string
-	Version    string // of the app
-	Deployment string // id
+	Version    string   // of the app
+	Deployment string   // id
 	Apps       []string // that the deployment touches
 	Raw        json.RawMessage
 }

@@ -17,26 +17,27 @@ const (
 	Ignored    Verdict = "ignored"    // a warning, if it asks for anything
 )
 
-// fieldType is what a field's value must be.
-type fieldType string
+// FieldType is what a field's value must be.
+type FieldType string
 
+// The types of fields.
 const (
-	anyType     fieldType = "any"
-	textType    fieldType = "text"
-	numberType  fieldType = "number"
-	integerType fieldType = "integer"
-	boolType    fieldType = "boolean"
-	objectType  fieldType = "object"          // with fields of its own in the table
-	objectsType fieldType = "list of objects" // with fields of their own in the table
-	textsType   fieldType = "list of texts"
-	listType    fieldType = "list"
-	mapType     fieldType = "map" // of free keys
+	AnyField     FieldType = "any"
+	TextField    FieldType = "text"
+	NumberField  FieldType = "number"
+	IntegerField FieldType = "integer"
+	BoolField    FieldType = "boolean"
+	ObjectField  FieldType = "object"          // with fields of its own in the table
+	ObjectsField FieldType = "list of objects" // with fields of their own in the table
+	TextsField   FieldType = "list of texts"
+	ListField    FieldType = "list"
+	MapField     FieldType = "map" // of free keys
 )
 
 // Field is one field of a framework's job file, and what qosctl does with it.
 type Field struct {
 	Name    string    // path below the root, lists not shown: container.volumes.mode
-	Type    fieldType // what the value must be; numbers and booleans may be strings
+	Type    FieldType // what the value must be; numbers and booleans may be strings
 	Held    Verdict   // if the agent holds the job's container (the default)
 	InPlace Verdict   // if the container is the framework's own: "elasticity": "inplace", or "iterations_by": "chronos"
 	Reason  string    // why, or what is done with it

@@ -193,23 +193,18 @@ func (c *chronosFile) zone(zone, schedule *node, s Schedule) {
 	}
 }
 
-// checkStart compares the start with now and with the deadline, which counts from it.
+// checkStart compares the start with now and with the deadline, which counts from it. A start that is past is as none.
 func (c *chronosFile) checkStart(n *node, spec *Spec) {
-	deadline, now := c.root.get("qos").get("deadline"), c.opts.Now
-	if spec.Start.IsZero() || deadline == nil || deadline.bad {
-		return
-	}
-	end := spec.QoS.Deadline.From(spec.Start)
-	switch {
-	case !end.After(spec.Start):
-		c.refuse(deadline, "is before the start of the schedule, "+spec.Start.Format(time.RFC3339), "write a later time")
-	case now.IsZero():
-	case !end.After(now):
-		c.refuse(deadline, "is past, counted from the start of the schedule: it was "+end.Format(time.RFC3339), "leave the start of the schedule empty, or write a later one")
-	case spec.Start.Before(now):
-		c.warn(n, "has a start that is past: the job begins at once, but the deadline counts from the start", "leave the start empty")
-	case spec.Start.Sub(now) > MaxTime:
+	start, now := spec.Start, c.opts.Now
+	deadline := c.root.get("qos").get("deadline")
+	switch at := spec.QoS.Deadline.At; {
+	case start.IsZero():
+	case !now.IsZero() && !start.After(now):
+		c.warn(n, "has a start that is past: the job begins at once, and the deadline counts from its submission", "leave the start empty")
+	case !now.IsZero() && start.Sub(now) > MaxTime:
 		c.refuse(n, "has a start more than ten years away", "write a nearer one")
+	case deadline != nil && !deadline.bad && !at.IsZero() && !at.After(start):
+		c.refuse(deadline, "is not after the start of the schedule, "+start.Format(time.RFC3339), "write a later time")
 	}
 }
 

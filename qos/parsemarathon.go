@@ -37,6 +37,7 @@ func (m *marathonFile) read(spec *Spec) {
 	}
 	m.instances()
 	spec.Container = m.container()
+	m.hostPorts(spec.Container)
 	spec.Process = m.process()
 	m.constraints()
 	m.labels()
@@ -98,6 +99,15 @@ func (m *marathonFile) instances() {
 		m.refuse(n, "is 0: nothing would run", "write 1, or leave it out")
 	case count > 1 && !m.inPlace:
 		m.refuse(n, "is more than 1: a held job has one container", `write 1, or set "elasticity": "inplace" in the qos block`)
+	}
+}
+
+// hostPorts warns of ports that a container with a network of its own does not see.
+func (m *marathonFile) hostPorts(c *Container) {
+	for _, key := range []string{"ports", "portDefinitions"} {
+		if n := m.root.get(key); n != nil && !n.bad && !n.empty() && c != nil && c.Network != "host" && c.Network != "" {
+			m.warn(n, "is for the host's network: the ports are not mapped into the container", "use container.portMappings")
+		}
 	}
 }
 

@@ -86,9 +86,9 @@ func (w *walker) field(n *node, field Field) {
 		return
 	}
 	switch field.Type {
-	case objectType:
+	case ObjectField:
 		w.object(n, field.Name)
-	case objectsType:
+	case ObjectsField:
 		for _, item := range n.items {
 			w.object(item, field.Name)
 		}
@@ -98,19 +98,19 @@ func (w *walker) field(n *node, field Field) {
 // check says whether a value is of its field's type and within its bounds, and reports it if not.
 func (w *walker) check(n *node, field Field) bool {
 	switch field.Type {
-	case textType:
+	case TextField:
 		return w.checkText(n)
-	case numberType, integerType:
+	case NumberField, IntegerField:
 		return w.checkNumber(n, field)
-	case boolType:
+	case BoolField:
 		if n.kind != kindBool && (n.kind != kindText || (n.text != "true" && n.text != "false")) {
 			w.refuse(n, "is neither true nor false", "write true or false")
 		}
-	case objectType, mapType:
+	case ObjectField, MapField:
 		if n.kind != kindObject {
 			w.refuse(n, "is "+string(n.kind)+" where an object is expected", "write {…}")
 		}
-	case listType, textsType, objectsType:
+	case ListField, TextsField, ObjectsField:
 		return w.checkList(n, field)
 	}
 	return !n.bad
@@ -133,9 +133,9 @@ func (w *walker) checkList(n *node, field Field) bool {
 	}
 	for _, item := range n.items {
 		switch {
-		case field.Type == textsType && !w.checkText(item):
+		case field.Type == TextsField && !w.checkText(item):
 			n.bad = true
-		case field.Type == objectsType && item.kind != kindObject:
+		case field.Type == ObjectsField && item.kind != kindObject:
 			w.refuse(item, "is "+string(item.kind)+" where an object is expected", "write {…}")
 			n.bad = true
 		}
@@ -162,7 +162,7 @@ func (w *walker) checkNumber(n *node, field Field) bool {
 		w.refuse(n, fmt.Sprintf("is less than %g", field.Least), fmt.Sprintf("write at least %g", field.Least))
 	case value > most:
 		w.refuse(n, fmt.Sprintf("is more than %.12g", most), fmt.Sprintf("write at most %.12g", most))
-	case field.Type == integerType && !isInteger(value):
+	case field.Type == IntegerField && !isInteger(value):
 		w.refuse(n, "is not a whole number of at most 31 bits", "write a whole number")
 	}
 	return !n.bad

@@ -25,6 +25,21 @@ const (
 
 type devOptions struct {
 	qosctl, dir, policy, image string
+	cpus                       int
+	keep                       bool
+}
+
+// args are its flags: everything of its own, so that a development setup that somebody works with is left alone.
+func (o devOptions) args(ports []string) []string {
+	args := []string{
+		"dev", "--dir", filepath.Join(o.dir, "dev"), "--policy", o.policy, "--map-image", o.image, "--cpus", strconv.Itoa(o.cpus),
+		"--cgroup-parent", "qosctl-demo-" + strconv.Itoa(os.Getpid()),
+		"--marathon", ports[0], "--chronos", ports[1], "--mesos", ports[2], "--listen", ports[3],
+	}
+	if o.keep {
+		args = append(args, "--keep")
+	}
+	return args
 }
 
 // dev is a running `qosctl dev`.
@@ -37,8 +52,7 @@ type dev struct {
 	waiting sync.WaitGroup
 }
 
-// startDev starts `qosctl dev` in a session of its own, so that a Ctrl-C reaches the demo alone, which then ends things in order. Its
-// ports are any free ones: a development setup that somebody works with is left alone.
+// startDev starts `qosctl dev` in a session of its own, so that a Ctrl-C reaches the demo alone, which then ends things in order.
 func startDev(ctx context.Context, o devOptions) (*dev, error) {
 	ports, err := freePorts(4)
 	if err != nil {
@@ -54,8 +68,7 @@ func startDev(ctx context.Context, o devOptions) (*dev, error) {
 		return nil, fmt.Errorf("make the log of qosctl dev: %w", err)
 	}
 	defer log.Close()
-	d.cmd = exec.CommandContext(context.WithoutCancel(ctx), o.qosctl, "dev", "--dir", filepath.Join(o.dir, "dev"), "--policy", o.policy, "--map-image", o.image,
-		"--marathon", ports[0], "--chronos", ports[1], "--mesos", ports[2], "--listen", ports[3])
+	d.cmd = exec.CommandContext(context.WithoutCancel(ctx), o.qosctl, o.args(ports)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if err := ctx.Err(); err != nil {

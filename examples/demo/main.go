@@ -58,7 +58,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	set.StringVar(&o.linpack, "linpack", "bin/linpack", "the linpack to run")
 	set.StringVar(&o.policy, "policy", "deadline", "deadline, step or none (what was asked for at submission, unchanged)")
 	seconds := set.Float64("seconds", 100, "the Chronos jobs' deadline")
-	set.StringVar(&o.keep, "keep", "", "keep all files in `DIR`")
+	set.StringVar(&o.keep, "keep", "", "keep all files in `DIR`, which must be empty or not there")
 	set.IntVar(&o.chaos, "chaos", 0, "kill -9 the agent so many times, at random moments")
 	set.Uint64Var(&o.seed, "seed", 1, "of the random moments")
 	set.BoolVar(&o.json, "json", false, "print the outcome as JSON")
@@ -146,7 +146,9 @@ func demo(ctx context.Context, o options, out io.Writer) (res result, err error)
 		return res, err
 	}
 
-	d, err := startDev(ctx, devOptions{qosctl: o.qosctl, dir: dir, policy: o.policy, image: image + "=" + imageDir})
+	d, err := startDev(ctx, devOptions{
+		qosctl: o.qosctl, dir: dir, policy: o.policy, image: image + "=" + imageDir, cpus: cpus, keep: o.keep != "",
+	})
 	if err != nil {
 		return res, err
 	}
@@ -178,6 +180,9 @@ func workDir(keep string) (dir string, remove func() error, err error) {
 		dir = absolute(keep)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return "", nil, fmt.Errorf("make the directory to keep: %w", err)
+		}
+		if there, err := os.ReadDir(dir); err != nil || len(there) > 0 {
+			return "", nil, errors.Join(fmt.Errorf("directory %s is not empty: keep this demo elsewhere", dir), err)
 		}
 		return dir, func() error { return nil }, nil
 	}

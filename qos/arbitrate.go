@@ -12,7 +12,8 @@ import (
 //  2. The entitlement: what a job asks for, up to its request, which Mesos sold it. Not for jobs that are lost.
 //  3. What a job asks for and has, if it was given to it within the dwell time, or if the overload rule would drop the job but is
 //     not sure yet.
-//  4. All that jobs ask for, those with the least laxity first; jobs that even Max cannot save come last, lost ones not yet.
+//  4. What jobs ask for, those with the least laxity first: so much as the best estimate needs for each of them, before the margin of
+//     any. Jobs that even Max cannot save come after them, lost ones not yet.
 //  5. What late jobs have.
 //  6. Comfort: a tenth beyond the need, so that the next raise is not due at once, and what there is of a dead zone above that.
 //  7. The request: who has it keeps it, who lent a part of it gets it back once nobody needs that part. Then what lost jobs ask for.
@@ -26,13 +27,14 @@ func arbitrate(shares []*share, pool float64, borrow bool, now time.Time, p Para
 	inTime := func(s *share) bool { return !s.out && !s.lost }
 	everybody := func(*share) bool { return true }
 
-	t := tiers{shares: shares, left: pool}
+	t := tiers{shares: shares, left: pool, params: p}
 	for _, s := range shares {
 		s.given = s.view.Min
 		t.left -= s.given
 	}
 	t.serve(byLaxity, func(s *share) bool { return !s.lost }, func(s *share) float64 { return min(s.claim, s.view.Request) })
 	t.serve(byLaxity, func(s *share) bool { return !s.lost && (s.out || s.dwells(now, p)) }, func(s *share) float64 { return min(s.claim, has(s)) })
+	t.serve(byLaxity, inTime, func(s *share) float64 { return min(ceilTo(s.bare, p.Quantum), s.claim) })
 	t.serve(byLaxity, inTime, asks)
 	t.serve(byLaxity, func(s *share) bool { return !s.lost }, asks)
 	t.serve(byLoss(has), func(s *share) bool { return s.late }, has)
@@ -55,18 +57,27 @@ func arbitrate(shares []*share, pool float64, borrow bool, now time.Time, p Para
 type tiers struct {
 	shares []*share
 	left   float64
+	params Params
 }
 
-// serve raises the jobs that when holds for to target, in the given order, as far as the pool goes.
+// serve raises the jobs that when holds for to target, in the given order, as far as the pool goes. A part of a raise that is not
+// worth a resize is left in the pool.
 func (t *tiers) serve(order func(a, b *share) int, when func(*share) bool, target func(*share) float64) {
 	for _, s := range slices.SortedStableFunc(slices.Values(t.shares), order) {
 		if !when(s) {
 			continue
 		}
-		if more := min(target(s), s.cap) - s.given; more > 0 {
-			more = min(more, max(t.left, 0))
-			s.given += more
-			t.left -= more
+		to := min(target(s), s.cap)
+		has := s.view.Allocation
+		if room := s.given + max(t.left, 0); room < to {
+			to = room
+			if to > has && to < has+0.5*deadZone(has, t.params) {
+				to = max(s.given, has)
+			}
+		}
+		if to > s.given {
+			t.left -= to - s.given
+			s.given = to
 		}
 	}
 }
@@ -105,7 +116,7 @@ func (s *share) dwells(now time.Time, p Params) bool {
 // are not worth a resize. It does not need that part, so there is no hurry.
 func (s *share) mayRestore(left float64, now time.Time, p Params) bool {
 	lent := s.view.Request - s.given
-	return s.given >= s.view.Request || !s.dwells(now, p) && left >= min(lent, deadZone(s.given, p))
+	return s.given >= s.view.Request || !s.dwells(now, p) && left >= min(lent, 2*deadZone(s.given, p))
 }
 
 // leftover is what a lost job is given of what those who can be in time leave: all it asks for, but not in small pieces.
@@ -185,9 +196,6 @@ func runEarly(shares []*share, left float64, now time.Time, p Params) {
 // tidy is the share as an allocation that can be written: what the job has where the change is none, a known figure as it is, else
 // a multiple of the quantum.
 func (s *share) tidy(p Params) float64 {
-	if more := s.given - s.view.Allocation; 0 < more && more < 0.5*deadZone(s.view.Allocation, p) && s.given < s.claim {
-		return s.view.Allocation // a part of what is asked for that is not worth a resize
-	}
 	for _, known := range []float64{s.view.Allocation, s.view.Request, s.view.Min, s.view.Max, s.claim} {
 		if d := s.given - known; -hair < d && d < hair {
 			return known

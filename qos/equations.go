@@ -50,9 +50,10 @@ func CPUDesired(now, start time.Time, duration float64, deadline time.Duration) 
 	return duration * elapsed.Seconds() / deadline.Seconds()
 }
 
-// ProgressRatio is equation 3: progress_ratio(t) = cpu_current(t) / cpu_desired(t). Where nothing is desired yet it is 1: nothing is missing.
+// ProgressRatio is equation 3: progress_ratio(t) = cpu_current(t) / cpu_desired(t). Where nothing is desired yet (less than
+// a microsecond of CPU time) it is 1: nothing is missing.
 func ProgressRatio(current, desired float64) float64 {
-	if desired <= 0 {
+	if desired < 1e-6 {
 		return 1
 	}
 	return current / desired

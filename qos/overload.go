@@ -48,8 +48,8 @@ func byDeadline(a, b *share) int {
 	return cmp.Or(a.view.Deadline.Compare(b.view.Deadline), cmp.Compare(a.view.ID, b.view.ID))
 }
 
-// demand is the CPU seconds of allocation that being in time takes.
-func (s *share) demand() float64 { return min(s.need, s.cap) * max(s.left-s.margin, 0) }
+// demand is the CPU seconds of allocation that being in time takes, by the estimate itself: a spread is no reason to give a job up.
+func (s *share) demand() float64 { return min(s.bare, s.cap) * max(s.left, 0) }
 
 // cost is the CPU seconds of allocation per weight; one that was put out before must be a tenth cheaper to be taken in again.
 func (s *share) cost() float64 {
@@ -69,7 +69,7 @@ func onTime(jobs []*share, pool float64) bool {
 	todos := make([]*todo, 0, len(jobs))
 	ends := []float64{0}
 	for _, s := range jobs {
-		until := max(s.left, 0)
+		until := max(s.left-s.margin, 0)
 		todos = append(todos, &todo{until, s.demand(), s.cap})
 		ends = append(ends, until)
 	}

@@ -6,11 +6,12 @@ import (
 )
 
 const (
-	overrun     = 0.10 // share of a run that is assumed to be left when it has used up its estimate
-	devGuess    = 0.10 // relative deviation of a job's runs before they show their own
-	devWeight   = 1.3  // deviations that the margin covers
-	leastMargin = 0.01 // share of the whole time allowed that is always kept: looks are some seconds apart
-	mostMargin  = 0.30 // share of the time left that a margin never exceeds
+	overrun      = 0.10 // share of a run that is assumed to be left when it has used up its estimate, at most
+	leastOverrun = 0.02 // and at least
+	devGuess     = 0.10 // relative deviation of a job's runs before they show their own
+	devWeight    = 1.3  // deviations that the margin covers
+	leastMargin  = 0.01 // share of the whole time allowed that is always kept: looks are some seconds apart
+	mostMargin   = 0.30 // share of the time left that a margin never exceeds
 )
 
 // outlook is what follows from a JobView at one moment: what is left to do, by when, and how many CPUs that takes.
@@ -22,6 +23,7 @@ type outlook struct {
 	left       float64   // seconds until the deadline, deployments taken off
 	margin     float64   // seconds of left that are kept
 	need       float64   // CPUs to be in time with the margin; +Inf: none is enough
+	bare       float64   // the same without margin and spread: what the estimate itself needs
 	past       bool      // the deadline is over
 	late       bool      // past, or more than the declared work is done: never over-performant, never slowed down for it
 	infeasible bool      // not even Max is enough, without any caution and at best
@@ -54,6 +56,9 @@ func look(v JobView, now time.Time, p Params) outlook {
 		o.need = math.Inf(1)
 	}
 	plainRuns, _ := leftOf(plain, v.Progress, runsLeft, 0)
+	if bareRuns, _ := leftOf(o.model, v.Progress, runsLeft, 0); bareRuns > 0 {
+		o.bare = min(o.model.CPUsFor(o.left/bareRuns), o.need)
+	}
 	o.infeasible = o.past || plainRuns > 0 && best.CPUsFor(o.left/plainRuns) > v.Max
 	o.laxity = o.left - o.runs*o.model.Time(v.Max)
 
@@ -71,14 +76,19 @@ func look(v JobView, now time.Time, p Params) outlook {
 	return o
 }
 
-// leftOf is what is left of a series, in runs of the model and in CPU seconds, and extra runs as caution. A run that has used up its
-// estimate is not done: at least a tenth of a run is assumed to be left of it, so its estimate grows with it.
+// leftOf is what is left of a series, in runs of the model and in CPU seconds, with extra runs as caution. A run that has used up its
+// estimate is not done: some of it is assumed to be left still, a tenth for a job of which nothing was learnt, else as much as its runs
+// deviate; so its estimate grows with it.
 func leftOf(m Model, progress float64, runsLeft int, extra float64) (runs, remaining float64) {
 	if m.Work <= 0 {
 		return 0, 0
 	}
-	present := max(1-sane(progress)/m.Work, overrun)
-	runs = present + float64(runsLeft-1) + extra
+	guard := overrun
+	if m.N > 0 {
+		guard = min(overrun, max(spread(m, 1), leastOverrun))
+	}
+	present := 1 - sane(progress)/m.Work
+	runs = max(present+float64(runsLeft-1)+extra, guard+float64(runsLeft-1))
 	return runs, runs * m.Work
 }
 

@@ -119,3 +119,11 @@ func (d Deadline) From(start time.Time) time.Time {
 	}
 	return start.Add(d.After)
 }
+
+// SeriesStart is when a Chronos series may begin, and its deadline begins to count: the schedule's start, else the submission.
+func (s Spec) SeriesStart() time.Time {
+	if s.Start.After(s.Submitted) {
+		return s.Start
+	}
+	return s.Submitted
+}

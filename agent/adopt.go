@@ -1,0 +1,301 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"qosctl/agent/api"
+	"qosctl/cgroup"
+	"qosctl/container"
+	mesosengine "qosctl/container/mesos"
+	"qosctl/framework"
+	"qosctl/framework/mesos"
+	"qosctl/qos"
+)
+
+// mesosNode is this node's Mesos agent: what it sold, and the containers that it made itself.
+type mesosNode struct {
+	client *mesos.Client
+	engine engine
+	poll   time.Duration
+
+	mu    sync.Mutex
+	tasks []mesos.Task
+	ok    bool // the last look succeeded
+}
+
+func openMesos(cfg Config, groups *cgroup.FS, log *slog.Logger) (*mesosNode, error) {
+	if cfg.Mesos.URL == "" {
+		return nil, nil
+	}
+	c, err := mesos.New(framework.Endpoint{Name: "mesos agent", URLs: []string{cfg.Mesos.URL}, Timeout: cfg.Mesos.Poll}, mesos.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	m := &mesosNode{client: c, poll: cfg.Mesos.Poll}
+	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: groups, Logger: log})
+	return m, err
+}
+
+// Tasks are the tasks that the last look found, for the engine that observes their containers.
+func (m *mesosNode) Tasks(context.Context) ([]mesosengine.Task, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]mesosengine.Task, 0, len(m.tasks))
+	for _, t := range m.tasks {
+		list = append(list, mesosengine.Task{
+			ID: t.ID, ContainerID: t.ContainerID, State: t.State, Labels: t.Labels, Name: t.Name, FrameworkName: t.FrameworkName,
+			CPUs: t.CPUs, Started: startOf(t),
+		})
+	}
+	return list, nil
+}
+
+// mesosLoop looks at the Mesos agent's state: what was sold, and which adopted jobs run.
+func (a *Agent) mesosLoop(ctx context.Context) error {
+	if a.mesos == nil {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(a.mesos.poll)
+	defer tick.Stop()
+	for {
+		a.lookAtMesos(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *Agent) lookAtMesos(ctx context.Context) {
+	m, before := a.mesos, a.sold()
+	tasks, err := m.client.Tasks(ctx)
+	m.mu.Lock()
+	if was := m.ok; was != (err == nil) && ctx.Err() == nil {
+		if err != nil {
+			a.log.Warn("the Mesos agent does not answer; what it sold is taken to be as it was", "err", err)
+		} else {
+			a.log.Info("the Mesos agent answers")
+		}
+	}
+	m.ok = err == nil
+	if err == nil {
+		m.tasks = tasks
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return
+	}
+	for _, j := range a.jobs.all() {
+		a.adopt(ctx, j, tasks)
+	}
+	if a.sold() > before {
+		a.decideSoon() // loans are given back
+	}
+}
+
+// sold is the CPUs that Mesos sold to tasks that are not ours.
+func (a *Agent) sold() float64 {
+	if a.mesos == nil {
+		return 0
+	}
+	ours := map[string]bool{}
+	for _, j := range a.jobs.all() {
+		j.mu.Lock()
+		for _, t := range j.row.Local.Tasks {
+			ours[t.ID] = true
+		}
+		j.mu.Unlock()
+	}
+	a.mesos.mu.Lock()
+	defer a.mesos.mu.Unlock()
+	sum := 0.0
+	for _, t := range a.mesos.tasks {
+		if !t.Terminal() && !t.Completed && !ours[t.ID] {
+			sum += t.CPUs
+		}
+	}
+	return sum
+}
+
+// adopt takes up an adopted job's task that runs and is not held yet.
+func (a *Agent) adopt(ctx context.Context, j *job, tasks []mesos.Task) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	st := j.status()
+	if !j.row.Local.Adopted || st.Phase.Terminal() || j.live != nil || j.busy {
+		return
+	}
+	i := slices.IndexFunc(tasks, func(t mesos.Task) bool { return t.State == "TASK_RUNNING" && !t.Completed && j.carries(t) })
+	if i < 0 {
+		a.missed(j, tasks)
+		return
+	}
+	t := tasks[i]
+	if known := j.task(t.ID); known != nil && known.Exit != nil {
+		return // its end is already booked; the state lags behind
+	}
+	if err := a.openAdopted(j, t); err != nil {
+		a.log.Error("adopt", "job", j.spec().Name, "err", err)
+		return
+	}
+	j.busy = true
+	a.spawn(func(ctx context.Context) { a.hold(ctx, j, a.mesos.engine, t.ContainerID) })
+}
+
+// carries says whether a Mesos task is the job's.
+func (j *job) carries(t mesos.Task) bool {
+	spec := j.spec()
+	return t.Labels[labelJob] == spec.ID || slices.Contains(j.tasks, t.ID) ||
+		spec.Framework == qos.Chronos && t.FrameworkName == string(qos.Chronos) && t.Name == "ChronosTask:"+spec.Name
+}
+
+// openAdopted begins, or goes on with, the execution of a task that Mesos runs.
+func (a *Agent) openAdopted(j *job, t mesos.Task) error {
+	st, spec := j.status(), j.spec()
+	if st.Phase == qos.PhaseRunning && st.Execution != nil && st.Execution.Task == t.ID {
+		return nil // the agent was restarted meanwhile
+	}
+	started := startOf(t)
+	if started.IsZero() {
+		started = time.Now()
+	}
+	if err := j.enter(qos.PhaseRunning, time.Now(), "Mesos runs task "+t.ID); err != nil {
+		return err
+	}
+	index := nextIndex(st)
+	if spec.Framework == qos.Marathon {
+		st.Started = started
+	}
+	st.Epoch, st.Seq, st.Owner = st.Epoch+1, 0, a.node
+	st.Execution = &qos.Execution{Index: index, Task: t.ID, Started: started, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: j.request()}
+	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: t.ContainerID, StatContainer: t.ContainerID})
+	j.addTask(task{ID: t.ID, First: index, At: started})
+	j.row.Local.Clock = clock{Max: st.Execution.Allocation}
+	return a.save(j)
+}
+
+// startOf is when a task began to run; zero: not known.
+func startOf(t mesos.Task) time.Time {
+	for _, s := range t.Statuses {
+		if s.State == "TASK_RUNNING" {
+			return s.At
+		}
+	}
+	return time.Time{}
+}
+
+// missed books the end of an adopted task that ended while nobody looked.
+func (a *Agent) missed(j *job, tasks []mesos.Task) {
+	st := j.status()
+	if st.Phase != qos.PhaseRunning || st.Execution == nil {
+		return
+	}
+	exit := container.Exit{Code: 255, Unknown: true, Finished: time.Now()}
+	for _, t := range tasks {
+		if t.ID == st.Execution.Task && t.Terminal() {
+			exit = exitOf(t)
+		}
+	}
+	a.conclude(j, exit, "")
+}
+
+// exitOf is the end of a Mesos task as far as its state tells: finished is 0, whatever else is not.
+func exitOf(t mesos.Task) container.Exit {
+	e := container.Exit{Code: 1, Finished: time.Now()}
+	if t.State == "TASK_FINISHED" {
+		e.Code = 0
+	}
+	if n := len(t.Statuses); n > 0 {
+		e.Finished = t.Statuses[n-1].At
+	}
+	return e
+}
+
+// attachApp gives QoS to an app or job that the framework has already, without touching it.
+func (a *Agent) attachApp(ctx context.Context, r api.Attach) (*job, error) {
+	if !uuidPattern.MatchString(r.ID) {
+		return nil, refuse(codeInvalid, "id: %q is not a UUID in lower case", r.ID)
+	}
+	if j := a.jobs.get(r.ID); j != nil {
+		return j, nil
+	}
+	p := a.ports[r.Framework]
+	if p == nil || a.mesos == nil {
+		return nil, refuse(codeInvalid, "no endpoint of type %q, or no Mesos agent, is configured", r.Framework)
+	}
+	if err := checkQoS(r); err != nil {
+		return nil, err
+	}
+	if a.jobs.named(r.Framework, r.Name) != nil {
+		return nil, refuse(codeExists, "%s has QoS already", r.Name).hint("qosctl detach it first")
+	}
+	now := time.Now()
+	spec := qos.Spec{ID: r.ID, Name: r.Name, Framework: r.Framework, QoS: r.QoS, Submitted: now.Round(0), Source: []byte("null")}
+	s, err := p.Look(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if s.ID != "" {
+		return nil, refuse(codeExists, "%s was submitted by qosctl, as job %s", r.Name, s.ID)
+	}
+	spec.CPUs = s.CPUs
+	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: now, Started: now}}})
+	j.row.Local.Adopted, j.row.Local.Attached, j.tasks = true, true, s.Tasks
+	j.note(now, "attach", "QoS given to %s of %s", r.Name, r.Framework)
+	j, fresh := a.jobs.add(j)
+	if fresh {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if err := a.save(j); err != nil {
+			a.jobs.remove(spec.ID)
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+// checkQoS validates a QoS block as that of a job file.
+func checkQoS(r api.Attach) error {
+	file := map[string]any{"id": r.Name, "cmd": "attached", "qos": r.QoS}
+	if r.Framework == qos.Chronos {
+		return refuse(codeInvalid, "framework: only apps of Marathon can be attached; a Chronos job gets QoS when it is submitted")
+	}
+	b, err := json.Marshal(file)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	_, _, err = qos.Parse(b, qos.ParseOptions{Now: time.Now()})
+	return err
+}
+
+// detach forgets an attached job; its container goes back to its request.
+func (a *Agent) detach(ctx context.Context, j *job) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.row.Local.Attached {
+		return refuse(codeConflict, "%s was submitted by qosctl, not attached", j.spec().Name).hint("qosctl cancel ends it")
+	}
+	if l := j.live; l != nil && !l.written.IsZero() {
+		if err := l.engine.Resize(ctx, l.container, container.Limits{CPUs: j.request()}); err != nil {
+			return fmt.Errorf("give %s its request back: %w", j.spec().Name, err)
+		}
+	}
+	if j.live != nil && j.live.reader != nil {
+		_ = j.live.reader.Close() // read only: nothing to lose
+	}
+	j.live = nil
+	if err := a.store.remove(j.spec().ID); err != nil {
+		return err
+	}
+	a.jobs.remove(j.spec().ID)
+	j.touch()
+	return nil
+}

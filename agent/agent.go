@@ -1,0 +1,249 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"qosctl/cgroup"
+	"qosctl/container"
+	"qosctl/container/process"
+	"qosctl/qos"
+)
+
+// engine is what the agent asks of whatever holds containers.
+type engine = container.Engine
+
+// Options are what an agent is made of.
+type Options struct {
+	Config  Config
+	Version string
+	Logger  *slog.Logger // nil: nothing is logged
+	Ready   func()       // called once, when the agent answers; nil: nobody is told
+}
+
+// Agent owns the jobs of its node.
+type Agent struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	ready   func()
+	node    string
+	cpus    float64 // that jobs may have, the reserve not taken off
+	poll    time.Duration
+	started time.Time
+
+	store    *store
+	jobs     *jobs
+	cgroups  *cgroup.FS
+	engine   engine
+	mesos    *mesosNode // nil: none is configured
+	ports    map[qos.Framework]port
+	policies map[string]qos.Policy
+	metrics  *metrics
+	token    string
+
+	kickControl, kickSteward chan struct{}
+	snapshot                 atomic.Pointer[snapshot]
+	settled                  atomic.Bool // recovery is over
+	full                     atomic.Bool // the store could not be written
+
+	background sync.WaitGroup
+	spawn      func(func(context.Context)) // set by Run: starts what Run waits for
+}
+
+// New opens the store and the engines. It starts nothing.
+func New(o Options) (*Agent, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg := o.Config
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	a := &Agent{
+		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
+		jobs: &jobs{byID: map[string]*job{}}, kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1),
+	}
+	if err := a.open(o.Logger); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *Agent) open(log *slog.Logger) (err error) {
+	if a.node == "" {
+		if a.node, err = os.Hostname(); err != nil {
+			return fmt.Errorf("node: %w", err)
+		}
+	}
+	for _, dir := range []string{a.cfg.DataDir, a.cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make the agent's directories: %w", err)
+		}
+	}
+	if a.cgroups, a.engine, err = openEngine(a.cfg, log); err != nil {
+		return err
+	}
+	a.cpus = a.cfg.Control.CPUs
+	if a.cpus == 0 {
+		a.cpus = a.cgroups.CPUs()
+	}
+	if a.policies, err = newPolicies(a.cfg.Control); err != nil {
+		return err
+	}
+	if a.ports, a.poll, err = openPorts(a.cfg, log); err != nil {
+		return err
+	}
+	if a.mesos, err = openMesos(a.cfg, a.cgroups, log); err != nil {
+		return err
+	}
+	if a.token, err = readToken(a.cfg.TokenFile); err != nil {
+		return err
+	}
+	a.metrics = newMetrics(a)
+	var rows []row
+	if a.store, rows, err = openStore(a.cfg.DataDir, a.log); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		a.jobs.add(newJob(r))
+	}
+	return nil
+}
+
+// openEngine opens the process engine of a configuration.
+func openEngine(cfg Config, log *slog.Logger) (*cgroup.FS, engine, error) {
+	groups, err := cgroup.New(cgroup.Options{Root: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, Logger: log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("find cgroups: %w", err)
+	}
+	e, err := process.New(process.Options{
+		Dir: filepath.Join(cfg.DataDir, "containers"), Shim: []string{"/proc/self/exe", "shim"},
+		Cgroups: groups, CgroupRoot: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, CgroupParent: cfg.Cgroup.Parent, Images: cfg.Engine.Images, MaxLog: int64(cfg.Engine.MaxLogMB) << 20, Logger: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return groups, e, nil
+}
+
+func newPolicies(c ControlConfig) (map[string]qos.Policy, error) {
+	m := map[string]qos.Policy{}
+	for _, name := range qos.PolicyNames() {
+		p, err := qos.NewPolicy(name, qos.Params{
+			Increment: c.Increment, Decrement: c.Decrement, Dwell: c.Dwell,
+			Sleeping: c.SleepingTime.Seconds(),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("policy %s: %w", name, err)
+		}
+		m[name] = p
+	}
+	return m, nil
+}
+
+// Run serves until ctx ends, and returns when all that it started has ended. Jobs run on: the next agent finds them.
+func (a *Agent) Run(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.spawn = func(f func(context.Context)) { a.background.Go(func() { f(inner) }) }
+	servers, err := a.listen()
+	if err != nil {
+		return errors.Join(err, a.close())
+	}
+	g, inner2 := errgroup.WithContext(inner)
+	for _, s := range servers {
+		g.Go(func() error { return s.run(inner2) })
+	}
+	a.publish(time.Now())
+	a.recover(inner)
+	a.settled.Store(true)
+	for _, loop := range []func(context.Context) error{a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop} {
+		g.Go(func() error { return loop(inner2) })
+	}
+	a.log.Info("agent ready", "node", a.node, "cpus", a.cpus, "mode", a.cfg.Control.Mode, "policy", a.cfg.Control.Policy, "cgroup", a.cgroups.Mode(), "jobs", len(a.jobs.all()))
+	if a.ready != nil {
+		a.ready()
+	}
+	err = g.Wait()
+	cancel()
+	a.background.Wait()
+	a.saveAll(a.jobs.all())
+	return errors.Join(err, a.close())
+}
+
+func (a *Agent) close() error {
+	for _, j := range a.jobs.all() {
+		if j.live != nil && j.live.reader != nil {
+			_ = j.live.reader.Close() // read only: nothing to lose
+		}
+	}
+	var errs []error
+	if c, ok := a.engine.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.close())
+	}
+	return errors.Join(errs...)
+}
+
+// save persists a job and tells who waits for it. The caller holds j.mu. A row that could not be written is written by a later sweep.
+func (a *Agent) save(j *job) error {
+	j.touch()
+	err := a.store.put(j.row)
+	j.dirty = err != nil
+	a.stored(err)
+	return err
+}
+
+// saveAll persists jobs in one transaction.
+func (a *Agent) saveAll(list []*job) {
+	if len(list) == 0 {
+		return
+	}
+	rows := make([]row, 0, len(list))
+	for _, j := range list {
+		j.mu.Lock()
+		r := j.row
+		if e := r.Record.Status.Execution; e != nil {
+			c := *e
+			c.Account = e.Account.Clone()
+			r.Record.Status.Execution = &c
+		}
+		rows = append(rows, r)
+		j.dirty = false
+		j.mu.Unlock()
+	}
+	err := a.store.put(rows...)
+	a.stored(err)
+	if err != nil {
+		for _, j := range list {
+			j.mu.Lock()
+			j.dirty = true
+			j.mu.Unlock()
+		}
+	}
+}
+
+// stored says once that the store can't be written, and once that it can again.
+func (a *Agent) stored(err error) {
+	if (err != nil) == a.full.Swap(err != nil) {
+		return
+	}
+	if err != nil {
+		a.log.Error("the store can't be written; jobs run on, and it is tried again", "err", err)
+		return
+	}
+	a.log.Info("the store can be written again")
+}

@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of what a client may send and how long it may take.
+const (
+	maxBody      = 2 << 20
+	headerTime   = 10 * time.Second
+	bodyTime     = 30 * time.Second
+	idleTime     = 2 * time.Minute
+	shutdownTime = 2 * time.Second
+	maxWait      = 60 * time.Second
+)
+
+// Sockets in the run directory.
+const (
+	adminSocket   = "qosctl.sock"
+	standinSocket = "standin.sock"
+)
+
+// server is one listener with what it serves.
+type server struct {
+	l   net.Listener
+	srv *http.Server
+}
+
+type callerKey struct{}
+
+// listen opens the admin's socket, the stand-ins' socket and the TCP address.
+func (a *Agent) listen() ([]*server, error) {
+	var list []*server
+	add := func(l net.Listener, h http.Handler) {
+		list = append(list, &server{l: l, srv: &http.Server{
+			Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
+			ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), ConnContext: withCaller,
+		}})
+	}
+	for _, s := range []struct {
+		name string
+		mode os.FileMode
+		h    http.Handler
+	}{{adminSocket, 0o660, a.adminRoutes()}, {standinSocket, 0o666, a.standinRoutes()}} {
+		l, err := listenUnix(filepath.Join(a.cfg.RunDir, s.name), s.mode)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(list))
+		}
+		add(l, s.h)
+	}
+	if a.cfg.Listen == "" {
+		return list, nil
+	}
+	l, err := net.Listen("tcp", a.cfg.Listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen: %w", err), closeAll(list))
+	}
+	add(l, a.guard(a.adminRoutes()))
+	return list, nil
+}
+
+// listenUnix listens on a socket; one left by an agent that was killed is removed, a live one's is not.
+func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close() // only asked whether somebody answers
+		return nil, fmt.Errorf("listen on %s: another agent answers there", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove a dead socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func closeAll(list []*server) error {
+	var errs []error
+	for _, s := range list {
+		errs = append(errs, s.l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// run serves until ctx ends. Streams that are open then are cut: stand-ins attach again.
+func (s *server) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		if s.srv.Shutdown(ctx) != nil {
+			_ = s.srv.Close() // what is still open has had its time
+		}
+	})
+	defer stop()
+	s.srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	if err := s.srv.Serve(s.l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// withCaller notes who is at the other end of a unix socket (SO_PEERCRED).
+func withCaller(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || credErr != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, callerKey{}, caller{uid: int(cred.Uid), gid: int(cred.Gid)})
+}
+
+// guard lets only reading requests through, and all of them with the agent's token.
+func (a *Agent) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !reads && (a.token == "" || !sameToken(bearer(r), a.token)) {
+			answerError(w, refuse(codeForbidden, "%s over the network needs the agent's token", r.Method).
+				hint("use the unix socket "+filepath.Join(a.cfg.RunDir, adminSocket)+", or set token_file and send it as bearer token"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func bearer(r *http.Request) string {
+	t, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return t
+}
+
+// readBody decodes a bounded JSON body.
+func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can: tests
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return refuse(codeInvalid, "the body is larger than %d bytes", maxBody)
+		}
+		return refuse(codeInvalid, "read the body: %s", err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return refuse(codeInvalid, "the body is not what this route takes: %s", err)
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return nil
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // the client has gone: nobody to tell
+}
+
+func answerError(w http.ResponseWriter, err error) {
+	r := asRefusal(err)
+	answer(w, r.body.Status, r.body)
+}

@@ -1,0 +1,216 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"qosctl/cgroup"
+	"qosctl/qos"
+)
+
+// job is one job of this node in memory. Its mutex guards all fields; nothing that can wait for long is done while it is held.
+type job struct {
+	mu       sync.Mutex
+	row      row
+	live     *live // its container; nil: none
+	busy     bool  // a container is being started
+	dirty    bool  // the row on disk is older
+	attached int   // output streams of stand-ins
+	changed  chan struct{}
+	rev      uint64
+
+	pulse      pulse
+	decisions  []qos.Decision // newest last, the last maxDecisions
+	nextTry    time.Time      // of its duty towards the framework
+	tries      int            // of the duty, in a row
+	startAsked time.Time      // of Chronos
+	tasks      []string       // adopted: its tasks in the framework
+	handing    bool           // it is being submitted to its framework right now
+}
+
+// maxDecisions bounds the decisions that explain shows.
+const maxDecisions = 60
+
+// live is what the agent holds of a running container, and the rates that it has seen.
+type live struct {
+	container string
+	engine    engine
+	reader    *cgroup.Reader
+	detached  time.Time // since when the job has no stand-in, if it has none
+	stopping  bool
+
+	seen    cgroup.Sample // last reading
+	rate    float64       // CPUs, between the last two readings
+	saved   time.Time     // when the account was last persisted
+	mended  time.Time     // last time a foreign change was set right
+	written time.Time     // last write of the quota, by anyone of us
+}
+
+func newJob(r row) *job { return &job{row: r, changed: make(chan struct{})} }
+
+func (j *job) spec() *qos.Spec     { return &j.row.Record.Spec }
+func (j *job) status() *qos.Status { return &j.row.Record.Status }
+
+// touch tells whoever waits for news of the job that there is some.
+func (j *job) touch() {
+	j.rev++
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+// note records an event.
+func (j *job) note(now time.Time, kind, format string, args ...any) {
+	l := &j.row.Local
+	l.Events = append(l.Events, event{At: now, Kind: kind, Text: fmt.Sprintf(format, args...)})
+	if n := len(l.Events) - maxEvents; n > 0 {
+		l.Events = slices.Delete(l.Events, 0, n)
+	}
+}
+
+// enter moves the job to another phase; an illegal move is an error that names both.
+func (j *job) enter(p qos.Phase, now time.Time, reason string) error {
+	st := j.status()
+	if st.Phase != p {
+		if err := st.Phase.To(p); err != nil {
+			return err
+		}
+		st.Phase, st.Since = p, now
+	}
+	st.Reason = reason
+	if p.Terminal() {
+		st.Ended = now
+	}
+	st.Seq++
+	j.note(now, "phase", "%s: %s", p, reason)
+	return nil
+}
+
+// task returns the stand-in's task by its id, nil if it never claimed.
+func (j *job) task(id string) *task {
+	i := slices.IndexFunc(j.row.Local.Tasks, func(t task) bool { return t.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &j.row.Local.Tasks[i]
+}
+
+// openTask returns the last task if its stand-in was not told to exit yet, else nil.
+func (j *job) openTask() *task {
+	if l := j.row.Local.Tasks; len(l) > 0 && l[len(l)-1].Exit == nil {
+		return &l[len(l)-1]
+	}
+	return nil
+}
+
+// request is the cpus that the framework knows now: those submitted, unless somebody changed them there.
+func (j *job) request() float64 {
+	if r := j.row.Local.Request; r > 0 {
+		return r
+	}
+	return j.spec().CPUs
+}
+
+// is says whether what a framework shows under the job's name is the job.
+func (j *job) is(s sight) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return s.ID == j.spec().ID || j.row.Local.Attached
+}
+
+func (j *job) addTask(t task) {
+	l := &j.row.Local
+	l.Tasks = append(l.Tasks, t)
+	if n := len(l.Tasks) - maxTasks; n > 0 {
+		l.Tasks = slices.Delete(l.Tasks, 0, n)
+	}
+}
+
+// jobs is the registry of a node's jobs.
+type jobs struct {
+	mu   sync.RWMutex
+	byID map[string]*job
+}
+
+func (s *jobs) get(id string) *job {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byID[id]
+}
+
+// all returns the jobs in order of submission, then id.
+func (s *jobs) all() []*job {
+	s.mu.RLock()
+	list := make([]*job, 0, len(s.byID))
+	for _, j := range s.byID {
+		list = append(list, j)
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *job) int { // Spec never changes: no lock
+		if c := a.spec().Submitted.Compare(b.spec().Submitted); c != 0 {
+			return c
+		}
+		return strings.Compare(a.spec().ID, b.spec().ID)
+	})
+	return list
+}
+
+// find returns the job meant by a UUID, a unique prefix of one, or a name (the newest of that name).
+func (s *jobs) find(ref string) (*job, error) {
+	if j := s.get(ref); j != nil {
+		return j, nil
+	}
+	var named, prefixed []*job
+	for _, j := range s.all() {
+		if n := j.spec().Name; n == ref || n == "/"+ref {
+			named = append(named, j)
+		}
+		if len(ref) >= 4 && strings.HasPrefix(j.spec().ID, ref) {
+			prefixed = append(prefixed, j)
+		}
+	}
+	switch {
+	case len(named) > 0:
+		return named[len(named)-1], nil
+	case len(prefixed) == 1:
+		return prefixed[0], nil
+	case len(prefixed) > 1:
+		return nil, refuse(codeInvalid, "%d jobs begin with %q", len(prefixed), ref).hint("give more of the id")
+	}
+	return nil, refuse(codeNotFound, "no job %q", ref).hint("qosctl jobs --all lists them")
+}
+
+// add registers a job unless its id is taken; it returns the job that is registered then, and whether it is the new one.
+func (s *jobs) add(j *job) (*job, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.byID[j.spec().ID]; old != nil {
+		return old, false
+	}
+	s.byID[j.spec().ID] = j
+	return j, true
+}
+
+func (s *jobs) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, id)
+}
+
+// named returns the job by this framework and name whose life has not ended, nil if there is none.
+func (s *jobs) named(f qos.Framework, name string) *job {
+	for _, j := range s.all() {
+		if j.spec().Framework != f || j.spec().Name != name {
+			continue
+		}
+		j.mu.Lock()
+		ended := j.status().Phase.Terminal()
+		j.mu.Unlock()
+		if !ended {
+			return j
+		}
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"qosctl/agent/api"
+	"qosctl/container"
+	"qosctl/qos"
+)
+
+// Verdicts of a claim.
+const (
+	verdictRun  = "run"
+	verdictIdle = "idle"
+	verdictDone = "done"
+)
+
+// caller is who is at the other end of the stand-ins' socket, as the kernel says.
+type caller struct{ uid, gid int }
+
+func newSecret() string { return rand.Text() }
+
+func hashSecret(secret string) []byte {
+	h := sha256.Sum256([]byte(secret))
+	return h[:]
+}
+
+// admit lets a stand-in in: the job that it names, if it has the job's secret. An unknown job is taken over from the spec that the task carries.
+func (a *Agent) admit(ctx context.Context, id, secret string, carried []byte, who caller) (*job, error) {
+	denied := refuse(codeForbidden, "no job %s with that secret", id)
+	if secret == "" {
+		return nil, denied
+	}
+	j := a.jobs.get(id)
+	if j == nil {
+		if len(carried) == 0 {
+			return nil, denied
+		}
+		return a.takeOver(ctx, id, secret, carried, who)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if subtle.ConstantTimeCompare(hashSecret(secret), j.row.Local.SecretHash) != 1 {
+		return nil, denied
+	}
+	return j, nil
+}
+
+// takeOver registers a job that this agent never heard of, or has forgotten, from the spec in its task's environment.
+// A container that runs for it is found by its labels and given back to it.
+func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte, who caller) (*job, error) {
+	var spec qos.Spec
+	if err := json.Unmarshal(carried, &spec); err != nil {
+		return nil, refuse(codeInvalid, "spec: %s", err)
+	}
+	if spec.ID != id || !uuidPattern.MatchString(id) {
+		return nil, refuse(codeInvalid, "spec: it is of job %q, not %q", spec.ID, id)
+	}
+	list, err := a.engine.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: time.Now()}}})
+	j.row.Local.SecretHash = hashSecret(secret)
+	j.note(time.Now(), "adopted", "this agent did not know the job; taken from its task's environment (uid %d)", who.uid)
+	j.mu.Lock() // nobody sees it before it is whole
+	defer j.mu.Unlock()
+	held, fresh := a.jobs.add(j)
+	if !fresh {
+		return held, nil
+	}
+	a.log.Warn("job taken over from its task's environment", "job", spec.Name, "id", id)
+	for _, c := range list {
+		if c.Labels[labelJob] == id && c.State == container.Running && a.readmit(j, c, who) {
+			a.spawn(func(ctx context.Context) { a.hold(ctx, j, a.engine, c.ID) })
+			break
+		}
+	}
+	return j, a.save(j)
+}
+
+// claim answers a stand-in's first call.
+func (a *Agent) claim(j *job, c api.Claim, who caller) (api.ClaimResponse, error) {
+	if c.Task == "" {
+		return api.ClaimResponse{}, refuse(codeInvalid, "task: empty").hint("a stand-in is started by Mesos, which sets MESOS_TASK_ID")
+	}
+	j.mu.Lock()
+	resp, start, err := a.judge(j, c, who)
+	j.mu.Unlock()
+	if err != nil || !start {
+		return resp, err
+	}
+	return resp, a.begin(j, c.Task)
+}
+
+// judge decides about a claim; start says that an execution is to begin. The caller holds j.mu.
+func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, start bool, err error) {
+	resp = api.ClaimResponse{Verdict: verdictRun, Node: a.node}
+	st := j.status()
+	if t := j.task(c.Task); t != nil {
+		if t.Exit != nil {
+			resp.Verdict, resp.Code, resp.Reason = verdictDone, *t.Exit, t.Cause
+			return resp, false, nil
+		}
+		return resp, j.live == nil && !j.busy && startable(st.Phase), nil
+	}
+	if st.Phase.Terminal() || st.Intent != qos.IntentNone {
+		resp.Verdict, resp.Reason = verdictIdle, fmt.Sprintf("the job is %s: %s", st.Phase, st.Reason)
+		a.stewardSoon()
+		return resp, false, nil
+	}
+	uid, gid, err := userOf(j.spec().Process.User, who)
+	if err != nil {
+		return resp, false, err
+	}
+	j.addTask(task{ID: c.Task, First: nextIndex(st), UID: uid, GID: gid, Dir: c.Sandbox, Env: cleanEnv(c.Env), At: time.Now()})
+	if j.live != nil || j.busy { // its former stand-in is gone; the container ran on
+		prev := st.Execution.Task
+		st.Execution.Task = c.Task
+		j.task(c.Task).First = st.Execution.Index
+		j.note(time.Now(), "claim", "task %s takes over from %s", c.Task, prev)
+		return resp, false, a.save(j)
+	}
+	return resp, true, nil
+}
+
+func startable(p qos.Phase) bool { return p.To(qos.PhaseRunning) == nil }
+
+func nextIndex(st *qos.Status) int {
+	if st.Execution == nil {
+		return 1
+	}
+	return st.Execution.Index + 1
+}
+
+// userOf is whom a job's processes run as: the user that the job names, else the caller; never more than the caller may.
+func userOf(name string, who caller) (uid, gid int, err error) {
+	if name == "" {
+		return who.uid, who.gid, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return 0, 0, refuse(codeInvalid, "$.user: no user %q on this node", name)
+		}
+	}
+	uid, _ = strconv.Atoi(u.Uid)
+	gid, _ = strconv.Atoi(u.Gid)
+	if who.uid != 0 && who.uid != uid {
+		return 0, 0, refuse(codeForbidden, "the task runs as uid %d and may not start a container as %s", who.uid, name)
+	}
+	return uid, gid, nil
+}
+
+// cleanEnv drops what is between a stand-in and its agent from what the job sees.
+func cleanEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return strings.HasPrefix(kv, "QOSCTL_") })
+}
+
+// stopTask obeys a stand-in that was told to stop. Repeating it changes nothing.
+func (a *Agent) stopTask(j *job, s api.Stop) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := j.task(s.Task)
+	if t == nil {
+		return refuse(codeNotFound, "task %q holds no claim", s.Task)
+	}
+	st := j.status()
+	switch {
+	case t.Exit != nil, st.Execution == nil, st.Execution.Task != s.Task:
+		return nil
+	case j.live != nil:
+		why := fmt.Sprintf("its task was told to stop (signal %d); this engine can't keep process state", s.Signal)
+		if st.Intent != qos.IntentNone {
+			why = string(st.Intent)
+		}
+		a.halt(j, why)
+	case !j.busy: // between two iterations: nothing runs that could be lost
+		code := 0
+		t.Exit, t.Cause = &code, "told to stop between two iterations"
+		j.note(time.Now(), "stop", "%s", t.Cause)
+		return a.save(j)
+	default:
+		return refuse(codeConflict, "a container is just being started; ask again")
+	}
+	return nil
+}
+
+// attach counts the output streams of stand-ins; without one for run.detach_grace a container is stopped.
+func (a *Agent) attach(j *job, delta int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.attached += delta
+	if j.live != nil {
+		j.live.detached = time.Now()
+	}
+}
+
+// waitChange waits until the job is newer than revision rev, or ctx ends.
+func waitChange(ctx context.Context, j *job, rev uint64) {
+	for {
+		j.mu.Lock()
+		now, ch := j.rev, j.changed
+		j.mu.Unlock()
+		if now > rev {
+			return
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

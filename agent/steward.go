@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"qosctl/framework"
+	"qosctl/qos"
+)
+
+// startAgain is how long after a start was asked for it is asked for again, if no task has come: Chronos answers 204 and may drop it.
+const startAgain = 5 * time.Second
+
+// stewardLoop keeps the frameworks and our jobs in agreement: it does what is still to be done, and understands what others changed there.
+func (a *Agent) stewardLoop(ctx context.Context) error {
+	tick := time.NewTicker(a.poll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-a.kickSteward:
+			if !pause(ctx, 50*time.Millisecond) {
+				return nil
+			}
+		}
+		now := time.Now()
+		for _, j := range a.jobs.all() {
+			if ctx.Err() != nil {
+				return nil
+			}
+			a.tend(ctx, j, now)
+		}
+		a.expire(ctx, now)
+	}
+}
+
+func (a *Agent) stewardSoon() {
+	select {
+	case a.kickSteward <- struct{}{}:
+	default:
+	}
+}
+
+// tend does one job's duty towards its framework.
+func (a *Agent) tend(ctx context.Context, j *job, now time.Time) {
+	j.mu.Lock()
+	d, p, st := j.row.Local.Duty, a.ports[j.spec().Framework], *j.status()
+	skip := p == nil || j.handing || now.Before(j.nextTry) || st.Phase.Terminal() && d == dutyNone
+	done := st.Execution == nil || j.live == nil && !j.busy
+	j.mu.Unlock()
+	if skip {
+		return
+	}
+	var err error
+	switch {
+	case d == dutyDelete && done:
+		err = a.discharge(ctx, j, p)
+	case d == dutyDelete && st.Intent == qos.IntentCancel:
+		err = a.discharge(ctx, j, p) // its end is being awaited; the app goes meanwhile, so that nothing is started again
+	case d == dutyDelete:
+		return
+	default:
+		err = a.reconcile(ctx, j, p, now)
+	}
+	a.tried(j, now, err)
+}
+
+// tried sets when the job's duty is looked at again: back-off after errors, said once in a row.
+func (a *Agent) tried(j *job, now time.Time, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil || errors.Is(err, context.Canceled) {
+		if j.tries > 0 {
+			a.log.Info("framework answers again", "job", j.spec().Name, "framework", j.spec().Framework)
+		}
+		j.tries = 0
+		return
+	}
+	if j.tries == 0 {
+		a.log.Warn("framework", "job", j.spec().Name, "err", err)
+		j.note(now, "framework", "%s", err)
+		j.touch()
+	}
+	a.metrics.frameworkErrors.Inc()
+	j.nextTry = now.Add(backoff(j.tries))
+	j.tries++
+}
+
+// discharge removes the app or job from its framework.
+func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
+	j.mu.Lock()
+	j.status().Duty++
+	err := a.save(j) // the act is numbered before it is done
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := p.Delete(ctx, j.spec().Name); err != nil && !errors.Is(err, framework.ErrNotFound) {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.row.Local.Duty = dutyNone
+	j.note(time.Now(), "framework", "removed from %s", j.spec().Framework)
+	if st := j.status(); st.Intent == qos.IntentCancel && !st.Phase.Terminal() && j.live == nil && !j.busy {
+		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
+			return err
+		}
+	}
+	return a.save(j)
+}
+
+// reconcile compares a job with what its framework knows of it.
+func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) error {
+	s, err := p.Look(ctx, *j.spec())
+	if errors.Is(err, framework.ErrNotFound) || err == nil && !j.is(s) {
+		return a.vanished(ctx, j, now)
+	}
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	st := j.status()
+	if st.Phase == qos.PhaseSubmitted { // the agent died between the submission and its note
+		j.row.Local.Duty = dutyNone
+		if err := j.enter(qos.PhasePending, now, "found submitted"); err != nil {
+			a.log.Error("phase", "err", err)
+		}
+		_ = a.save(j) // retried by the sweep
+	}
+	a.requested(j, s, now)
+	a.scaled(j, s, now)
+	start := wantsStart(j.spec(), st, now) && j.live == nil && !j.busy && !s.Active && !s.Stopped
+	if j.row.Local.Adopted && s.Tasks != nil {
+		j.tasks = s.Tasks
+	}
+	j.mu.Unlock()
+	if !start {
+		return nil
+	}
+	return a.start(ctx, j, p, now)
+}
+
+// requested notes a request that was changed in the framework by somebody else.
+func (a *Agent) requested(j *job, s sight, now time.Time) {
+	if s.CPUs <= 0 || sameCPUs(s.CPUs, j.request()) {
+		return
+	}
+	j.note(now, "request", "the request was changed in %s: %.2f → %.2f CPUs", j.spec().Framework, j.request(), s.CPUs)
+	a.log.Info("request changed in the framework", "job", j.spec().Name, "from", j.request(), "to", s.CPUs)
+	j.row.Local.Request = s.CPUs
+	_ = a.save(j) // retried by the sweep
+	a.decideSoon()
+}
+
+// scaled follows a job that others stopped in the framework (scaled to 0, disabled), or let go on.
+func (a *Agent) scaled(j *job, s sight, now time.Time) {
+	st := j.status()
+	if j.live != nil || j.busy {
+		return // its task is told to stop: what follows from that comes first
+	}
+	var err error
+	switch {
+	case s.Stopped && st.Phase != qos.PhaseSuspended && st.Phase.To(qos.PhaseSuspended) == nil:
+		err = j.enter(qos.PhaseSuspended, now, fmt.Sprintf("stopped in %s by somebody else", j.spec().Framework))
+	case !s.Stopped && st.Phase == qos.PhaseSuspended:
+		err = j.enter(qos.PhasePending, now, fmt.Sprintf("let go on in %s", j.spec().Framework))
+	default:
+		return
+	}
+	if err != nil {
+		a.log.Error("phase", "job", j.spec().Name, "err", err)
+	}
+	_ = a.save(j) // retried by the sweep
+}
+
+// wantsStart says whether a Chronos job is to be launched now. Marathon launches by itself.
+func wantsStart(spec *qos.Spec, st *qos.Status, now time.Time) bool {
+	if spec.Framework != qos.Chronos || st.Intent != qos.IntentNone || now.Before(spec.SeriesStart()) {
+		return false
+	}
+	return st.Phase == qos.PhasePending || st.Phase == qos.PhaseLost || st.Phase == qos.PhaseEnded
+}
+
+// start asks Chronos for a launch. Its 204 is a "maybe": without a task, it is asked again.
+func (a *Agent) start(ctx context.Context, j *job, p port, now time.Time) error {
+	j.mu.Lock()
+	if now.Sub(j.startAsked) < startAgain {
+		j.mu.Unlock()
+		return nil
+	}
+	if t := j.openTask(); t != nil {
+		if j.attached > 0 || now.Sub(t.At) < a.cfg.Run.DetachGrace {
+			j.mu.Unlock()
+			return nil // its stand-in is here: the next iteration is the agent's own
+		}
+		code := exitNotStarted
+		t.Exit, t.Cause = &code, "its stand-in has gone"
+	}
+	j.startAsked = now
+	j.status().Duty++
+	err := a.save(j)
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return p.Start(ctx, j.spec().Name)
+}
+
+// vanished draws the conclusion when the framework does not know a job, or knows another by its name.
+func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
+	j.mu.Lock()
+	st := j.status()
+	if st.Phase == qos.PhaseSubmitted { // the agent died before the framework had it
+		j.handing = true
+		j.mu.Unlock()
+		err := a.hand(ctx, j)
+		j.mu.Lock()
+		j.handing = false
+		j.mu.Unlock()
+		return err
+	}
+	defer j.mu.Unlock()
+	if st.Phase.Terminal() {
+		return nil
+	}
+	j.note(now, "framework", "gone from %s without a word of ours", j.spec().Framework)
+	st.Intent = qos.IntentCancel
+	if j.live != nil && !j.row.Local.Adopted {
+		a.halt(j, fmt.Sprintf("deleted from %s", j.spec().Framework))
+		return a.save(j)
+	}
+	if j.busy || j.live != nil {
+		return a.save(j)
+	}
+	if err := j.enter(qos.PhaseCancelled, now, fmt.Sprintf("deleted from %s by somebody else", j.spec().Framework)); err != nil {
+		return err
+	}
+	return a.save(j)
+}
+
+// watchFrameworks turns their events into looks.
+func (a *Agent) watchFrameworks(ctx context.Context) error {
+	for _, p := range a.ports {
+		a.spawn(func(ctx context.Context) { p.Watch(ctx, a.stewardSoon) })
+	}
+	<-ctx.Done()
+	return nil
+}

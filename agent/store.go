@@ -1,0 +1,240 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"qosctl/qos"
+)
+
+// row is what the store keeps of a job: the record that peers may see, and what only this node knows.
+type row struct {
+	Record qos.Record `json:"record"`
+	Local  local      `json:"local"`
+}
+
+// local is this node's own knowledge of a job. It is never shown to peers.
+type local struct {
+	SecretHash []byte  `json:"secret_hash,omitempty"` // SHA-256 of the stand-in's secret
+	Policy     string  `json:"policy,omitempty"`      // chosen at submission; "": the configuration's
+	Request    float64 `json:"request,omitempty"`     // cpus in the framework, when somebody changed them there
+	Attached   bool    `json:"attached,omitempty"`    // somebody else submitted it; detach leaves it as it was
+	Adopted    bool    `json:"adopted,omitempty"`     // Mesos holds the container; we only resize it
+	Duty       duty    `json:"duty,omitempty"`        // what is still to be done towards the framework
+	Tasks      []task  `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
+	Events     []event `json:"events,omitempty"`      // the last maxEvents
+	Clock      clock   `json:"clock"`                 // of the present execution
+	Mended     int     `json:"mended,omitempty"`      // quota changes by others, set right again
+	Failures   int     `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
+	InARow     int     `json:"in_a_row,omitempty"`    // of them, the last in a row: for the back-off of warm iterations
+}
+
+// duty is an act towards the framework that is not yet known to have been done.
+type duty string
+
+const (
+	dutyNone   duty = ""
+	dutySubmit duty = "submit" // create the app or job
+	dutyDelete duty = "delete" // remove it
+)
+
+// task is a stand-in's task: which executions it carried, and the code it was told to exit with.
+type task struct {
+	ID    string    `json:"id"`
+	First int       `json:"first"` // its first execution
+	UID   int       `json:"uid"`   // whom it runs as
+	GID   int       `json:"gid"`
+	Dir   string    `json:"dir,omitempty"` // its sandbox
+	Env   []string  `json:"env,omitempty"` // HOST, PORTn, MESOS_*
+	Exit  *int      `json:"exit,omitempty"`
+	Cause string    `json:"cause,omitempty"`
+	At    time.Time `json:"at"`
+}
+
+// event is something that happened to a job.
+type event struct {
+	At   time.Time `json:"at"`
+	Kind string    `json:"kind"`
+	Text string    `json:"text"`
+}
+
+// clock integrates allocation over the present execution's time.
+type clock struct {
+	Seconds    float64 `json:"seconds"`
+	CPUSeconds float64 `json:"cpu_seconds"` // ∫ allocation dt
+	Max        float64 `json:"max"`
+	Resizes    int     `json:"resizes"`
+}
+
+// Bounds of a row's lists.
+const (
+	maxTasks  = 16
+	maxEvents = 100
+)
+
+var (
+	bucketJobs   = []byte("jobs")
+	bucketModels = []byte("models") // qos.Model by framework and job name
+)
+
+var errCorrupt = errors.New("store is corrupt")
+
+// store keeps rows in one bbolt file. Each value carries its own checksum, so that a torn row is told from a good one.
+type store struct {
+	db *bolt.DB
+}
+
+// openStore opens the store in dir. A store that can't be read is moved aside, said loudly, and begun anew: what runs is found again by its labels.
+func openStore(dir string, log *slog.Logger) (*store, []row, error) {
+	path := filepath.Join(dir, "agent.db")
+	s, rows, err := tryStore(path)
+	if err == nil || !errors.Is(err, errCorrupt) {
+		return s, rows, err
+	}
+	aside := fmt.Sprintf("%s.corrupt-%s", path, time.Now().UTC().Format("20060102T150405.000Z"))
+	if mvErr := os.Rename(path, aside); mvErr != nil {
+		return nil, nil, fmt.Errorf("set the corrupt store aside: %w", errors.Join(err, mvErr))
+	}
+	log.Error("the store can't be read; it is kept aside, and a new one is built from what runs", "err", err, "kept", aside)
+	return tryStore(path)
+}
+
+func tryStore(path string) (s *store, rows []row, err error) {
+	defer func() { // bbolt panics on some damaged pages
+		if p := recover(); p != nil {
+			s, rows, err = nil, nil, fmt.Errorf("%w: %v", errCorrupt, p)
+		}
+	}()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
+	switch {
+	case errors.Is(err, bolt.ErrTimeout):
+		return nil, nil, fmt.Errorf("open %s: another agent holds it", path)
+	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrChecksum), errors.Is(err, bolt.ErrVersionMismatch):
+		return nil, nil, fmt.Errorf("%w: %w", errCorrupt, err)
+	case err != nil:
+		return nil, nil, fmt.Errorf("open the store: %w", err)
+	}
+	s = &store{db: db}
+	if err := s.init(); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	if rows, err = s.rows(); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return s, rows, nil
+}
+
+func (s *store) init() error {
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketJobs, bucketModels} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the store: %w", err)
+	}
+	return nil
+}
+
+func (s *store) rows() ([]row, error) {
+	var rows []row
+	err := s.db.View(func(tx *bolt.Tx) error {
+		for problem := range tx.Check() {
+			return fmt.Errorf("%w: %w", errCorrupt, problem)
+		}
+		return tx.Bucket(bucketJobs).ForEach(func(k, v []byte) error {
+			var r row
+			if err := open(v, &r); err != nil {
+				return fmt.Errorf("job %s: %w", k, err)
+			}
+			rows = append(rows, r)
+			return nil
+		})
+	})
+	return rows, err
+}
+
+// put writes rows in one transaction: all or none, on disk when it returns.
+func (s *store) put(rows ...row) error {
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketJobs)
+		for _, r := range rows {
+			v, err := seal(r)
+			if err != nil {
+				return err
+			}
+			if err := b.Put([]byte(r.Record.Spec.ID), v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write the store: %w", err)
+	}
+	return nil
+}
+
+func (s *store) remove(id string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketJobs).Delete([]byte(id)) })
+}
+
+// model returns what is known of the runs of jobs by this name.
+func (s *store) model(f qos.Framework, name string) qos.Model {
+	var m qos.Model
+	_ = s.db.View(func(tx *bolt.Tx) error {
+		if v := tx.Bucket(bucketModels).Get(modelKey(f, name)); v != nil && open(v, &m) != nil {
+			m = qos.Model{} // a torn model is no knowledge
+		}
+		return nil
+	})
+	return m
+}
+
+func (s *store) putModel(f qos.Framework, name string, m qos.Model) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		v, err := seal(m)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketModels).Put(modelKey(f, name), v)
+	})
+}
+
+func modelKey(f qos.Framework, name string) []byte { return []byte(string(f) + " " + name) }
+
+func (s *store) close() error { return s.db.Close() }
+
+// seal encodes v as CRC-32C, then JSON.
+func seal(v any) ([]byte, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	return append(binary.BigEndian.AppendUint32(nil, crc32.Checksum(body, castagnoli)), body...), nil
+}
+
+func open(b []byte, v any) error {
+	if len(b) < 4 || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
+		return fmt.Errorf("%w: checksum differs", errCorrupt)
+	}
+	if err := json.NewDecoder(bytes.NewReader(b[4:])).Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"qosctl/agent/api"
+	"qosctl/framework"
+	"qosctl/qos"
+)
+
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// submit takes a job: validates, writes it down, submits it to its framework, and only then answers. fresh is false when that id was there already.
+func (a *Agent) submit(ctx context.Context, r api.SubmitRequest) (resp api.SubmitResponse, fresh bool, err error) {
+	if !uuidPattern.MatchString(r.ID) {
+		return resp, false, refuse(codeInvalid, "id: %q is not a UUID in lower case", r.ID)
+	}
+	if j := a.jobs.get(r.ID); j != nil {
+		return api.SubmitResponse{Job: a.show(j, false)}, false, nil
+	}
+	now := time.Now()
+	spec, warnings, err := qos.Parse(r.File, qos.ParseOptions{Now: now})
+	if err != nil {
+		return resp, false, err
+	}
+	spec.ID, spec.Submitted = r.ID, now.Round(0)
+	for _, w := range warnings {
+		resp.Warnings = append(resp.Warnings, api.Problem{Path: w.Path, Value: w.Value, Text: w.Text, Remedy: w.Remedy})
+	}
+	if err := a.check(&spec, r, &resp); err != nil {
+		return resp, false, err
+	}
+	if r.Strict && len(resp.Warnings) > 0 {
+		bad := refuse(codeInvalid, "%d warning(s), and strict was asked for", len(resp.Warnings))
+		bad.body.Problems = resp.Warnings
+		return resp, false, bad
+	}
+	if err := a.makeRoom(ctx, &spec, r.Replace); err != nil {
+		return resp, false, err
+	}
+	j, fresh, err := a.register(ctx, spec, r)
+	if err != nil {
+		return resp, false, err
+	}
+	resp.Job = a.show(j, false)
+	return resp, fresh, nil
+}
+
+// check refuses what this agent can't do, and warns of a deadline that can't be met.
+func (a *Agent) check(spec *qos.Spec, r api.SubmitRequest, resp *api.SubmitResponse) error {
+	if a.ports[spec.Framework] == nil {
+		return refuse(codeInvalid, "no endpoint of type %s is configured", spec.Framework).hint("add one under frameworks: in the agent's configuration")
+	}
+	if r.Policy != "" && a.policies[r.Policy] == nil {
+		return refuse(codeInvalid, "policy: no policy %q", r.Policy).hint("one of deadline, step, none")
+	}
+	if p := spec.QoS.Policy; p != "" && a.policies[p] == nil {
+		return refuse(codeInvalid, "$.qos.policy: no policy %q", p).hint("one of deadline, step, none")
+	}
+	_, most := a.bounds(spec)
+	if spec.QoS.MinCPUs > most {
+		return refuse(codeInvalid, "$.qos.min_cpus: %g is more than this node allows (%g)", spec.QoS.MinCPUs, most)
+	}
+	if c := spec.Container; c != nil && c.Image != "" && !spec.QoS.InPlace() {
+		if _, ok := a.cfg.Engine.Images[c.Image]; !ok {
+			return refuse(codeInvalid, "no program is known for image %q", c.Image).
+				hint("qosctl dev --map-image " + c.Image + "=DIR, or engine.images in the configuration: DIR's entries are laid over the host's root")
+		}
+	}
+	deploy := 0.0
+	if spec.Framework == qos.Chronos && spec.QoS.IterationsBy == qos.IterationsByChronos {
+		deploy = a.cfg.Control.DeployTime.Seconds()
+	}
+	model := a.store.model(spec.Framework, spec.Name)
+	if v := qos.Admit(*spec, most, deploy, model, spec.SeriesStart()); !v.Feasible {
+		resp.Warnings = append(resp.Warnings, api.Problem{Path: "$.qos.deadline", Value: spec.QoS.Deadline.String(), Text: v.Text, Remedy: "a later deadline, or more CPUs (qos.max_cpus)"})
+	}
+	return nil
+}
+
+// makeRoom refuses a name that is taken, or cancels its job if it is to be replaced.
+func (a *Agent) makeRoom(ctx context.Context, spec *qos.Spec, replace bool) error {
+	old := a.jobs.named(spec.Framework, spec.Name)
+	if old == nil {
+		return nil
+	}
+	if !replace {
+		return refuse(codeExists, "a job named %s is there already (%s)", spec.Name, old.spec().ID).hint("qosctl cancel it, or submit with --replace")
+	}
+	if err := a.cancel(ctx, old); err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(ctx, a.cfg.Run.KillGrace+20*time.Second)
+	defer stop()
+	for {
+		old.mu.Lock()
+		gone, rev := old.status().Phase.Terminal() && old.row.Local.Duty == dutyNone, old.rev
+		old.mu.Unlock()
+		switch {
+		case gone:
+			return nil
+		case ctx.Err() != nil:
+			return refuse(codeConflict, "the job named %s is not gone yet", spec.Name).hint("try again")
+		}
+		a.stewardSoon()
+		waitChange(ctx, old, rev)
+	}
+}
+
+// register writes a job down and submits it; a refusal by the framework undoes the registration.
+func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest) (*job, bool, error) {
+	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhaseSubmitted, Since: spec.Submitted}}})
+	j.row.Local.Policy, j.row.Local.Duty, j.row.Local.Adopted = r.Policy, dutySubmit, spec.QoS.InPlace()
+	j, fresh := a.jobs.add(j)
+	if !fresh {
+		return j, false, nil
+	}
+	j.mu.Lock()
+	j.note(time.Now(), "phase", "%s: received", qos.PhaseSubmitted)
+	j.status().Started = spec.Submitted
+	if spec.Framework == qos.Chronos {
+		j.status().Started = spec.SeriesStart()
+	}
+	j.handing = true
+	err := a.save(j)
+	j.mu.Unlock()
+	if err == nil {
+		err = a.hand(ctx, j)
+	}
+	if err != nil {
+		a.withdraw(ctx, j, err)
+		return nil, false, err
+	}
+	a.stewardSoon()
+	return j, true, nil
+}
+
+// hand submits a registered job to its framework with a secret made for it; the secret is kept as a hash only.
+func (a *Agent) hand(ctx context.Context, j *job) error {
+	spec, p, secret := *j.spec(), a.ports[j.spec().Framework], newSecret()
+	body, notes, err := p.Prepare(ctx, spec, secret)
+	if err != nil {
+		return fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)
+	}
+	j.mu.Lock()
+	j.row.Local.SecretHash = hashSecret(secret)
+	for _, n := range notes {
+		j.note(time.Now(), "note", "%s", n)
+	}
+	err = a.save(j)
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := p.Create(ctx, spec, body); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.row.Local.Duty, j.handing = dutyNone, false
+	if j.status().Phase == qos.PhaseSubmitted { // else a stand-in was quicker than the answer
+		if err := j.enter(qos.PhasePending, time.Now(), "submitted to "+string(spec.Framework)); err != nil {
+			return err
+		}
+	}
+	return a.save(j)
+}
+
+// withdraw undoes a registration. What the framework may have taken in spite of the error is deleted by the steward.
+func (a *Agent) withdraw(ctx context.Context, j *job, why error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.handing = false
+	if framework.Uncertain(why) || errors.Is(why, context.Canceled) {
+		j.row.Local.Duty, j.status().Intent = dutyDelete, qos.IntentCancel
+		if err := j.enter(qos.PhaseCancelled, time.Now(), "submission failed: "+why.Error()); err == nil && a.save(j) == nil {
+			a.stewardSoon()
+			return
+		}
+	}
+	if err := a.store.remove(j.spec().ID); err != nil {
+		a.log.Error("undo a registration", "job", j.spec().Name, "err", err)
+	}
+	a.jobs.remove(j.spec().ID)
+	j.touch()
+}
+
+// cancel ends a job for good. A cancel is never unset.
+func (a *Agent) cancel(ctx context.Context, j *job) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	st := j.status()
+	if st.Phase.Terminal() {
+		return nil
+	}
+	if st.Intent != qos.IntentCancel {
+		st.Intent, j.row.Local.Duty = qos.IntentCancel, dutyDelete
+		j.note(time.Now(), "cancel", "cancelled by the user")
+	}
+	if err := a.save(j); err != nil {
+		return err
+	}
+	switch {
+	case j.live != nil && !j.row.Local.Adopted:
+		a.halt(j, string(qos.IntentCancel))
+	case !j.busy && j.live == nil:
+		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
+			return err
+		}
+		if err := a.save(j); err != nil {
+			return err
+		}
+	}
+	j.nextTry = time.Time{}
+	a.stewardSoon()
+	return nil
+}

@@ -1,3 +1,12 @@
+// Command qosctl keeps jobs on Apache Mesos to their deadlines. See package cli for its commands.
 package main
 
-func main() {}
+import (
+	"os"
+
+	"qosctl/cli"
+)
+
+func main() {
+	os.Exit(cli.Main())
+}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -21,11 +23,13 @@ func (c Config) YAML() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := yaml.Marshal(node)
-	if err != nil {
+	var data bytes.Buffer
+	encoder := yaml.NewEncoder(&data)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(node), encoder.Close()); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // yamlNode keeps the order of the struct's fields and writes durations with their unit.

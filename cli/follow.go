@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"qosctl/agent/api"
+	"qosctl/qos"
+)
+
+// follow shows a job until it has ended, and returns its outcome's exit code.
+func (a *app) follow(ctx context.Context, c *api.Client, j api.Job) error {
+	width, live := terminalWidth(a.out)
+	f := &follower{w: a.out, width: width, live: live}
+	period := 10 * time.Second
+	if live {
+		period = time.Second
+	}
+	j, err := watch(ctx, c, j, period, func(j api.Job) error { return f.show(j, time.Now()) })
+	if live {
+		fmt.Fprint(a.out, clearLine)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out, outcomeText(j))
+	if code := outcomeCode(j); code != exitOK {
+		return &exitStatus{code: code}
+	}
+	return nil
+}
+
+// clearLine goes to the beginning of a terminal's line and empties it.
+const clearLine = "\r\x1b[K"
+
+// terminalWidth returns the width of a terminal, and whether w is one that can redraw.
+func terminalWidth(w io.Writer) (int, bool) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" {
+		return 0, false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || width < 20 {
+		return 80, true
+	}
+	return width, true
+}
+
+// follower shows one job's progress: on a terminal as a bar in one line, else as a line for each change of phase or run and each tenth done.
+type follower struct {
+	w     io.Writer
+	width int
+	live  bool
+	last  string // what the last plain line was about
+}
+
+func (f *follower) show(j api.Job, now time.Time) error {
+	if j.Phase.Terminal() {
+		return nil
+	}
+	if f.live {
+		_, err := io.WriteString(f.w, clearLine+f.bar(j, now))
+		return err
+	}
+	about := fmt.Sprint(j.Phase, j.Index, j.State, j.Late, int(10*done(j)))
+	if about == f.last {
+		return nil
+	}
+	f.last = about
+	_, err := fmt.Fprintf(f.w, "%s  %s  %s\n", now.Local().Format(time.TimeOnly), phaseText(j), progressText(j, now))
+	return err
+}
+
+// bar is name, bar and figures, cut to the terminal's width.
+func (f *follower) bar(j api.Job, now time.Time) string {
+	text := progressText(j, now)
+	room := f.width - len([]rune(j.Name)) - len([]rune(text)) - 5
+	line := j.Name + " "
+	if j.Phase != qos.PhaseRunning {
+		line += phaseText(j) + " "
+	} else if room >= 10 {
+		line += drawBar(min(room, 50), done(j), elapsed(j, now)) + " "
+	}
+	line += text
+	if r := []rune(line); len(r) >= f.width {
+		line = string(r[:f.width-1])
+	}
+	return line
+}
+
+// drawBar fills a bar by the work that is done and marks with | how much of the time is gone: on plan, the filling reaches the mark.
+func drawBar(width int, work, gone float64) string {
+	full := int(work*float64(width) + 0.5)
+	cells := []rune(strings.Repeat("█", min(full, width)) + strings.Repeat("·", width-min(full, width)))
+	if gone >= 0 {
+		cells[min(int(gone*float64(width)), width-1)] = '|'
+	}
+	return "[" + string(cells) + "]"
+}
+
+// elapsed is the share of the time to the deadline that is gone; -1 when the deadline doesn't count yet.
+func elapsed(j api.Job, now time.Time) float64 {
+	if j.Deadline.IsZero() || j.Started.IsZero() || !j.Deadline.After(j.Started) {
+		return -1
+	}
+	return max(0, float64(now.Sub(j.Started))/float64(j.Deadline.Sub(j.Started)))
+}
+
+func progressText(j api.Job, now time.Time) string {
+	text := doneText(j)
+	if j.Phase == qos.PhaseRunning {
+		text += fmt.Sprintf("  %s CPU", cores(j.Allocation))
+	}
+	if l := left(j, now); l != "" {
+		text += "  " + l + " left"
+	}
+	if v := verdict(j); v != "" {
+		text += "  " + v
+	}
+	return text
+}

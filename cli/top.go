@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"qosctl/agent/api"
+	"qosctl/qos"
+)
+
+type topOpts struct {
+	interval time.Duration
+	count    int
+}
+
+func newTopCmd(a *app) *cobra.Command {
+	var o topOpts
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Show the node and its jobs live",
+		Long: `Show the node and its jobs live: on a terminal in place, with the CPUs that each job used lately as a line; else as
+one table after the other. Ctrl-C ends it.`,
+		Example: "  qosctl top\n  qosctl top --interval 5s\n  qosctl top --count 1",
+		Args:    args(cobra.NoArgs),
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
+			return a.runTop(cmd.Context(), o)
+		}),
+	}
+	cmd.Flags().DurationVarP(&o.interval, "interval", "i", 2*time.Second, "time between two looks")
+	cmd.Flags().IntVarP(&o.count, "count", "n", 0, "end after so many looks; 0: never")
+	return cmd
+}
+
+func (a *app) runTop(ctx context.Context, o topOpts) error {
+	if o.interval < 100*time.Millisecond || o.count < 0 {
+		return &usageError{fmt.Errorf("--interval must be at least 100ms and --count must not be negative (got %s and %d)", o.interval, o.count), ""}
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	width, live := terminalWidth(a.out)
+	t := &topView{width: width, live: live, history: make(map[string][]float64)}
+	again := newBackoff(o.interval, max(o.interval, 5*time.Second))
+	for n := 1; ; n++ {
+		text, err := t.look(ctx, c)
+		switch {
+		case errors.Is(err, api.ErrUnreachable) && n > 1 && again.elapsed() < giveUpAfter:
+			if err := again.wait(ctx); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		again.reset()
+		if _, err := io.WriteString(a.out, text); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		if n == o.count {
+			return nil
+		}
+		if err := sleep(ctx, o.interval); err != nil {
+			return err
+		}
+	}
+}
+
+// topView remembers what is needed to redraw.
+type topView struct {
+	width   int
+	live    bool
+	drawn   int                  // lines drawn last time
+	history map[string][]float64 // CPUs used, by job, oldest first
+}
+
+// sparkWidth is how many looks a line of lately used CPUs has.
+const sparkWidth = 24
+
+func (t *topView) look(ctx context.Context, c *api.Client) (string, error) {
+	node, err := c.Node(ctx)
+	if err != nil {
+		return "", err
+	}
+	jobs, err := c.Jobs(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	sortJobs(jobs)
+	var b strings.Builder
+	if err := t.draw(&b, node, jobs, time.Now()); err != nil {
+		return "", err
+	}
+	if !t.live {
+		return b.String() + "\n", nil
+	}
+	text := fit(b.String(), t.width)
+	lines := strings.Count(text, "\n")
+	up := ""
+	if t.drawn > 0 {
+		up = fmt.Sprintf("\x1b[%dA", t.drawn)
+	}
+	t.drawn = lines
+	return up + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J", nil
+}
+
+func (t *topView) draw(w io.Writer, n api.Node, jobs []api.Job, now time.Time) error {
+	fmt.Fprintf(w, "%s  %s  %s CPUs: %s allocated, %s free, %s reserved  policy %s, %s\n",
+		n.Name, now.Local().Format(time.TimeOnly), cores(n.CPUs), cores(n.Allocated), cores(n.Headroom), cores(n.Reserve), n.Policy, n.Mode)
+	rows := []string{row("NAME", "PHASE", "STATE", "DONE", "USED", "CPUS", "NEED", "THROTTLED", "LEFT", "CPUS USED LATELY")}
+	seen := make(map[string]bool)
+	for _, j := range jobs {
+		seen[j.ID] = true
+		h := append(t.history[j.ID], j.Usage)
+		t.history[j.ID] = h[max(0, len(h)-sparkWidth):]
+		used, need, throttled := "", "", ""
+		if j.Phase == qos.PhaseRunning {
+			used, need, throttled = cores(j.Usage), cores(j.Need), percent(j.Throttled)
+		}
+		rows = append(rows, row(j.Name, string(j.Phase), verdict(j), doneText(j), used, allocation(j), need, throttled, left(j, now), spark(t.history[j.ID])))
+	}
+	for id := range t.history {
+		if !seen[id] {
+			delete(t.history, id)
+		}
+	}
+	if len(jobs) == 0 {
+		_, err := fmt.Fprintln(w, "no live jobs")
+		return err
+	}
+	return table(w, rows...)
+}
+
+// spark draws values as bars of eight heights, the greatest as high as can be.
+func spark(values []float64) string {
+	const bars = "▁▂▃▄▅▆▇█"
+	most := 0.0
+	for _, v := range values {
+		most = max(most, v)
+	}
+	var b strings.Builder
+	for _, v := range values {
+		i := 0
+		if most > 0 {
+			i = min(7, max(0, int(v/most*7+0.5)))
+		}
+		b.WriteString(string([]rune(bars)[i]))
+	}
+	return b.String()
+}
+
+// fit cuts lines to a width.
+func fit(text string, width int) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		if r := []rune(l); len(r) > width {
+			lines[i] = string(r[:width])
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -2,7 +2,6 @@ package qos
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -15,20 +14,16 @@ type simJob struct {
 	parallel float64   // share of a run that more than one CPU shortens
 	arrives  float64   // seconds from the start
 
-	run        int
-	done       float64 // share of the present run that is done
-	pause      float64 // seconds until the next run starts
-	runAt      float64
-	allocated  float64 // CPU seconds allowed in the present run
-	used       float64 // CPU seconds of the look
-	capped     float64 // seconds of the look at full quota
-	finished   float64 // seconds; 0: not yet
-	resizes    int
-	changes    []float64
-	started    bool
-	everBelow  float64
-	maxAlloc   float64
-	totalAlloc float64
+	run       int
+	done      float64 // share of the present run that is done
+	pause     float64 // seconds until the next run starts
+	runAt     float64
+	allocated float64 // CPU seconds allowed in the present run
+	used      float64 // CPU seconds of the look
+	capped    float64 // seconds of the look at full quota
+	finished  float64 // seconds; 0: not yet
+	resizes   int
+	started   bool
 }
 
 // closedLoop is a node with hard quotas under one policy, looked at every tick.
@@ -41,6 +36,7 @@ type closedLoop struct {
 	jobs   []*simJob
 	check  func(t float64, n NodeView, d []Decision)
 	log    func(string, ...any)
+	noise  *rand.Rand // of the readings; nil: none
 }
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -87,7 +83,6 @@ func (j *simJob) advance(t, dt, deploy float64) {
 	j.done += dt / whole
 	j.used += dt / whole * work
 	j.allocated += c * dt
-	j.totalAlloc += c * dt
 	if c <= 1 || j.parallel == 1 {
 		j.capped += dt
 	}
@@ -125,6 +120,10 @@ func (c *closedLoop) look(t float64) {
 			j.view.Usage, j.view.Throttled = 0, 0
 		} else {
 			j.view.Usage, j.view.Throttled = j.used/c.tick, j.capped/c.tick
+			if c.noise != nil {
+				j.view.Usage *= 0.92 + 0.1*c.noise.Float64()
+				j.view.Throttled *= c.noise.Float64()
+			}
 		}
 		j.used, j.capped = 0, 0
 		here = append(here, j)
@@ -144,7 +143,6 @@ func (c *closedLoop) look(t float64) {
 			j.view.Allocation = d.To
 			j.view.LastChange = n.Now
 			j.resizes++
-			j.changes = append(j.changes, t)
 		}
 	}
 }
@@ -158,7 +156,7 @@ func (j *simJob) met() bool {
 // requests of 0.2, about 60 % load; the work varies by 10 %, and durations are declared 15 to 20 % too low.
 func demo(seed uint64, policy Policy, tick float64) *closedLoop {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	c := &closedLoop{policy: policy, cpus: 1.9, tick: tick, deploy: 0.1}
+	c := &closedLoop{policy: policy, cpus: 1.9, tick: tick, deploy: 0.1, noise: rng}
 	for i, k := range []struct {
 		runs int
 		work float64 // of one run, CPU seconds
@@ -231,5 +229,3 @@ func TestTheDemoMissesADeadlineWithoutAPolicy(t *testing.T) {
 		}
 	}
 }
-
-var _ = math.Inf

@@ -29,6 +29,8 @@ func explain(s *share, all []*share, pool float64) (rule, reason string) {
 		return "need", fmt.Sprintf("%s; raised from %.2f to %.2f, all that others leave", needs, from, to)
 	case to > from:
 		return "need", fmt.Sprintf("%s; raised from %.2f to %.2f", needs, from, to)
+	case s.infeasible && !s.past && s.lost:
+		return "infeasible", fmt.Sprintf("%s; not even %.2f would do: stays at %.2f with what others leave", needs, s.cap, to)
 	case s.lost && !s.past:
 		return "overload", fmt.Sprintf("%s; the node cannot give that and keep other deadlines: stays at %.2f", needs, to)
 	case s.idle && s.need > to:

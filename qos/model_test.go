@@ -127,7 +127,7 @@ func TestAModelIsAlwaysUsable(t *testing.T) {
 			} else {
 				last = v
 			}
-			if m.Work > 1e-6 && m.Work < 1e6 && m.A < 1e6 {
+			if m.B > 1e-3*m.A && m.A < 1e6 { // else rounding is all that is left
 				if back := m.CPUsFor(m.Time(c)); back > c*1.001 {
 					t.Fatalf("CPUsFor(Time(%g)) = %g: %+v", c, back, m)
 				}

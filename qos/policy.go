@@ -31,6 +31,7 @@ type JobView struct {
 // looks longer). Its fields are the policies' own business.
 type Memory struct {
 	Acted  time.Time `json:"acted,omitzero"`   // step: when its law was last applied
+	Fill   float64   `json:"fill,omitempty"`   // deadline: share of its allocation that the job used while throttled, smoothed; 0: not seen
 	Idle   int       `json:"idle,omitempty"`   // deadline: looks in a row at which the job left a part of its allocation unused
 	Doomed int       `json:"doomed,omitempty"` // deadline: looks in a row at which the overload rule found no room for it
 }

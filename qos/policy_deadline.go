@@ -14,8 +14,8 @@ func (deadlinePolicy) Name() string { return PolicyDeadline }
 // Decide shares the node out.
 func (p deadlinePolicy) Decide(n NodeView) []Decision {
 	shares := make([]*share, 0, len(n.Jobs))
-	for i, v := range n.Jobs {
-		shares = append(shares, newShare(i, v, n, p.params))
+	for _, v := range n.Jobs {
+		shares = append(shares, newShare(v, n, p.params))
 	}
 	pool := n.CPUs - n.Sold
 	settleOverload(shares, pool, p.params)
@@ -36,7 +36,6 @@ func (p deadlinePolicy) Decide(n NodeView) []Decision {
 type share struct {
 	outlook
 	view   JobView
-	index  int     // in the view
 	cap    float64 // most it may be given: Max, or the request where nothing may be borrowed
 	given  float64
 	memory Memory
@@ -61,8 +60,9 @@ const (
 )
 
 // newShare works out what a job asks for.
-func newShare(i int, v JobView, n NodeView, p Params) *share {
-	s := &share{outlook: look(v, n.Now, p), view: v, index: i, memory: v.Memory, cap: v.Max}
+func newShare(v JobView, n NodeView, p Params) *share {
+	v.Memory.Fill = v.fill()
+	s := &share{outlook: look(v, n.Now, p), view: v, memory: v.Memory, cap: v.Max}
 	if !n.Borrow {
 		s.cap = max(min(v.Max, v.Request), v.Min)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // job is a Chronos series of ten runs of 10 CPU seconds each, half done after 50 of 100 seconds at one CPU.
@@ -113,6 +114,47 @@ func TestStepIsTheThesisLaw(t *testing.T) {
 		if math.Abs(d.To-tt.to) > 1e-9 || d.Rule != tt.rule {
 			t.Errorf("%s: to %g by %s (%s), want %g by %s", tt.name, d.To, d.Rule, d.Reason, tt.to, tt.rule)
 		}
+	}
+}
+
+func TestStepNeverLendsMoreThanThereIs(t *testing.T) {
+	t.Parallel()
+	pol := mustPolicy(t, PolicyStep)
+	rapid.Check(t, func(t *rapid.T) {
+		n := genNode().Draw(t, "node")
+		before, after := 0.0, 0.0
+		for i, d := range pol.Decide(n) {
+			v := n.Jobs[i]
+			before += max(v.Request, v.Allocation)
+			after += max(v.Request, d.To)
+			if v.Allocation >= v.Min && v.Allocation <= v.Max && (d.To < min(v.Min, v.Request)-hair || d.To > v.Max+hair) {
+				t.Fatalf("%g is not within %g..%g: %s", d.To, v.Min, v.Max, d.Reason)
+			}
+			if d.Rule != "sold" && math.Abs(d.To-d.From) > 0.4+hair {
+				t.Fatalf("a step of %g", d.To-d.From)
+			}
+		}
+		if after > max(before, n.CPUs-n.Sold)+hair {
+			t.Fatalf("%g CPUs are sold or lent of %g, before it were %g", after, n.CPUs-n.Sold, before)
+		}
+	})
+}
+
+func TestANeedIsRaisedByWhatThrottlingWastes(t *testing.T) {
+	t.Parallel()
+	pol := mustPolicy(t, PolicyDeadline)
+	v := job(func(v *JobView) { v.Allocation, v.Request, v.Usage = 0.9, 0.5, 0.77 })
+	var first, last float64
+	for range 20 {
+		d := pol.Decide(NodeView{Now: at(40), CPUs: 0.9, Borrow: true, Jobs: []JobView{v}})[0]
+		if first == 0 {
+			first = d.Need
+		}
+		last, v.Memory = d.Need, d.Memory
+	}
+	// 50 CPU seconds in 60 s, of each allocated CPU second 0.86 are used.
+	if last < 1.08*first || last > 1.3*first {
+		t.Errorf("the need went from %g to %g", first, last)
 	}
 }
 

@@ -106,15 +106,29 @@ func spread(m Model, n int) float64 {
 // correct raises a need by what is lost between an allocation and its use: a job that is throttled and yet does not use its whole
 // quota (its threads' periods do not fill it) gets nothing for the difference.
 func correct(need float64, v JobView) float64 {
-	if v.Throttled < throttledFrom || v.Usage <= 0 || v.Usage >= v.Allocation {
+	if v.Memory.Fill <= 0 {
 		return need
 	}
-	return need * min(v.Allocation/v.Usage, mostCorrection)
+	return need / min(max(v.Memory.Fill, leastFill), 1)
+}
+
+// fill is the smoothed share of its allocation that a job uses while it is throttled. One look says little: an iteration may have
+// ended within it.
+func (v JobView) fill() float64 {
+	if v.Throttled < throttledFrom || v.Usage <= 0 || v.Allocation <= 0 {
+		return v.Memory.Fill
+	}
+	used := min(v.Usage/v.Allocation, 1)
+	if v.Memory.Fill <= 0 {
+		return 1 - fillWeight*(1-used)
+	}
+	return v.Memory.Fill + fillWeight*(used-v.Memory.Fill)
 }
 
 const (
-	throttledFrom  = 0.05 // share of throttled periods from which a job counts as short of quota
-	mostCorrection = 1.25
+	throttledFrom = 0.05 // share of throttled periods from which a job counts as short of quota
+	fillWeight    = 0.2  // of one look
+	leastFill     = 0.8  // a need is raised by a quarter at most
 )
 
 // thesisState is the verdict of the thesis' text.

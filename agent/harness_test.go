@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"qosctl/agent/api"
 	"qosctl/cgroup"
+	"qosctl/container"
 	"qosctl/framework"
 	"qosctl/qos"
 )
@@ -119,18 +121,8 @@ func testNode(t *testing.T, change func(*Config)) *node {
 	n := &node{t: t, cfg: cfg, port: newFakePort()}
 	t.Cleanup(func() {
 		n.end()
-		for _, clean := range []func() error{
-			func() error {
-				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				defer cancel()
-				return groups.Kill(ctx, cfg.Cgroup.Parent)
-			},
-			func() error { return groups.Remove(cfg.Cgroup.Parent) },
-			func() error { return os.RemoveAll(dir) },
-		} {
-			if err := clean(); err != nil && !errors.Is(err, cgroup.ErrGone) {
-				t.Errorf("clean up: %v", err)
-			}
+		if err := errors.Join(n.clear(), groups.Remove(cfg.Cgroup.Parent), os.RemoveAll(dir)); err != nil {
+			t.Errorf("clean up: %v", err)
 		}
 	})
 	n.begin()
@@ -174,6 +166,25 @@ func (n *node) end() {
 		n.stop()
 		n.stop = nil
 	}
+}
+
+// clear removes all containers that the agents left.
+func (n *node) clear() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, e, err := openEngine(n.cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	list, err := e.List(ctx)
+	errs := []error{err}
+	for _, c := range list {
+		if c.State == container.Running {
+			errs = append(errs, e.Stop(ctx, c.ID, time.Millisecond))
+		}
+		errs = append(errs, e.Remove(ctx, c.ID))
+	}
+	return errors.Join(append(errs, e.(io.Closer).Close())...)
 }
 
 type testWriter struct{ t *testing.T }

@@ -35,8 +35,8 @@ func errLocked(ids []string) error {
 		list[i] = map[string]string{"id": id}
 	}
 	return &apiError{Status: http.StatusConflict, Body: map[string]any{
-		"message": fmt.Sprintf("App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/%s'.",
-			strings.Join(ids, ", ")),
+		// the angle brackets are Marathon's own: it never fills them in
+		"message":     "App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.",
 		"deployments": list,
 	}}
 }

@@ -145,10 +145,16 @@ func (s *Scheduler) events(w http.ResponseWriter, r *http.Request) {
 	if !send(frame{"event_stream_attached", hello}) {
 		return
 	}
+	heartbeat := time.NewTicker(10 * time.Second) // Jetty's
+	defer heartbeat.Stop()
 	for {
 		select {
 		case <-r.Context().Done():
 			return
+		case <-heartbeat.C:
+			if _, err := io.WriteString(w, "\n"); err != nil || flush.Flush() != nil {
+				return
+			}
 		case f, ok := <-events:
 			if !ok || !send(f) {
 				return

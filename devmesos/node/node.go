@@ -85,28 +85,29 @@ type framework struct {
 
 const maxCompleted = 200
 
-// New prepares a node and ends whatever tasks a former life of it has left running. Lost names these tasks.
-func New(o Options) (n *Node, lost []string, err error) {
+// New prepares a node and ends whatever tasks a former life of it has left running.
+func New(o Options) (*Node, error) {
 	if err := o.validate(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	n = &Node{
+	n := &Node{
 		o: o, log: o.Logger, id: NewUUID() + "-S0", start: time.Now(), stop: make(chan struct{}),
 		frameworks: map[string]*framework{}, tasks: map[string]*task{}, ports: map[int]bool{},
 	}
 	for _, d := range []string{n.sandboxes(), n.marks()} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
-			return nil, nil, fmt.Errorf("make directory of the node: %w", err)
+			return nil, fmt.Errorf("make directory of the node: %w", err)
 		}
 	}
-	if n.groups, err = openGroups(o, n.log); err != nil {
-		return nil, nil, err
+	groups, err := openGroups(o, n.log)
+	if err != nil {
+		return nil, err
 	}
-	lost, err = n.recover()
-	return n, lost, err
+	n.groups = groups
+	return n, n.recover()
 }
 
 func (n *Node) sandboxes() string { return filepath.Join(n.o.Dir, "sandboxes") }

@@ -74,7 +74,7 @@ func startNode(t *testing.T, change func(*Options)) (*Node, *recorder) {
 	if change != nil {
 		change(&o)
 	}
-	n, _, err := New(o)
+	n, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,12 +310,9 @@ func TestFormerLifeIsEnded(t *testing.T) {
 	launch(t, n, Task{ID: "a", Command: "sleep 300 & exec sleep 301"})
 	r.await(t, "a", Running)
 	dir := sandbox(t, n, "a")
-	next, lost, err := New(o) // as after a kill -9: the first life knows nothing of it
+	next, err := New(o) // as after a kill -9: the first life knows nothing of it
 	if err != nil {
 		t.Fatal(err)
-	}
-	if len(lost) != 1 || lost[0] != "a" {
-		t.Errorf("lost %v", lost)
 	}
 	if pids, _ := next.groups.procs(filepath.Base(dir)); len(pids) != 0 {
 		t.Errorf("processes %v are left", pids)

@@ -35,11 +35,11 @@ func (n *Node) unmark(container string) {
 	}
 }
 
-// recover ends the tasks of a former life, which nobody waits for any more, and names them.
-func (n *Node) recover() (lost []string, err error) {
+// recover ends the tasks of a former life, which nobody waits for any more.
+func (n *Node) recover() error {
 	entries, err := os.ReadDir(n.marks())
 	if err != nil {
-		return nil, fmt.Errorf("look for tasks of a former life: %w", err)
+		return fmt.Errorf("look for tasks of a former life: %w", err)
 	}
 	for _, e := range entries {
 		id := e.Name()
@@ -61,16 +61,13 @@ func (n *Node) recover() (lost []string, err error) {
 			}
 		}
 		if err := n.groups.kill(context.Background(), id); err != nil {
-			return nil, fmt.Errorf("end container %s of a former life: %w", id, err)
+			return fmt.Errorf("end container %s of a former life: %w", id, err)
 		}
 		if err := n.groups.remove(id); err != nil {
-			return nil, fmt.Errorf("end container %s of a former life: %w", id, err)
+			return fmt.Errorf("end container %s of a former life: %w", id, err)
 		}
 		n.unmark(id)
-		if m.Task != "" {
-			lost = append(lost, m.Task)
-			n.log.Warn("task of a former life ended", "task", m.Task, "container", id)
-		}
+		n.log.Warn("task of a former life ended", "task", m.Task, "container", id)
 	}
-	return lost, nil
+	return nil
 }

@@ -147,7 +147,9 @@ func (n *Node) state() stateJSON {
 				fj.CompletedExecutors = append(fj.CompletedExecutors, n.executor(f, t, true))
 			}
 		}
-		s.Frameworks = append(s.Frameworks, fj)
+		if len(fj.Executors)+len(fj.CompletedExecutors) > 0 { // an agent knows a framework by its executors
+			s.Frameworks = append(s.Frameworks, fj)
+		}
 	}
 	return s
 }

@@ -1,0 +1,439 @@
+package chronos
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"qosctl/devmesos/node"
+)
+
+// Cluster is where tasks run.
+type Cluster interface {
+	Offer() node.Offer
+	Launch(node.Task) error
+	Kill(framework, taskID string)
+}
+
+const (
+	frameworkName = "chronos"
+	graphDelay    = 300 * time.Millisecond // until the main loop has noticed a new job
+	offerDelay    = 200 * time.Millisecond // until an offer comes for what was queued
+	offerInterval = time.Second            // between offers while something waits for room
+	maxSleep      = 60 * time.Second       // of the main loop
+	failureRetry  = 60 * time.Second       // --failure_retry
+)
+
+// Core is Chronos' state. It is not safe for concurrent use, keeps no clock, and does nothing by itself: after each change, and when
+// Next's moment has come, its owner calls Tick.
+type Core struct {
+	cluster Cluster
+	old     bool            // as 2.x
+	store   map[string]*Job // what is persisted
+	order   []string        // of the store
+	graph   map[string]bool // what the main loop has seen: only that can be found, started, killed
+	queue   []queued        // keyed by job name, at most one of each
+	running map[string]*run // by task ID
+	retries []queued
+	done    map[string]map[string]int // child → parent → successes not yet used up
+
+	nextLoop, nextOffer time.Time
+	changed             bool // the store, since the last snapshot
+}
+
+type queued struct {
+	job     string
+	due     time.Time
+	attempt int
+}
+
+type run struct {
+	job     string
+	attempt int
+	state   node.State
+}
+
+// NewCore makes an empty state.
+func NewCore(c Cluster, old bool) *Core {
+	return &Core{
+		cluster: c, old: old, store: map[string]*Job{}, graph: map[string]bool{}, running: map[string]*run{}, done: map[string]map[string]int{},
+	}
+}
+
+// Tick does all that is due.
+func (c *Core) Tick(now time.Time) {
+	if !now.Before(c.nextLoop) {
+		c.mainLoop(now)
+	}
+	c.retries = slices.DeleteFunc(c.retries, func(q queued) bool {
+		if now.Before(q.due) {
+			return false
+		}
+		if c.graph[q.job] {
+			c.enqueue(q, now)
+		}
+		return true
+	})
+	if len(c.queue) > 0 && !now.Before(c.nextOffer) {
+		c.offer(now)
+	}
+}
+
+// Next is when Tick has something to do.
+func (c *Core) Next() time.Time {
+	next := c.nextLoop
+	for _, r := range c.retries {
+		if r.due.Before(next) {
+			next = r.due
+		}
+	}
+	if len(c.queue) > 0 && c.nextOffer.Before(next) {
+		next = c.nextOffer
+	}
+	return next
+}
+
+// mainLoop takes new jobs into the graph, queues what is due, and sleeps until the next start, at most a minute.
+func (c *Core) mainLoop(now time.Time) {
+	c.nextLoop = now.Add(maxSleep)
+	for _, name := range slices.Clone(c.order) {
+		if c.graph[name] {
+			continue
+		}
+		if j := c.store[name]; slices.ContainsFunc(j.Parents, func(p string) bool { return c.store[p] == nil }) {
+			c.drop(name) // a parent that nobody knows: only the log of the real one says so
+			continue
+		}
+		c.graph[name] = true
+	}
+	for _, name := range c.order {
+		j := c.store[name]
+		if j.Disabled || !j.scheduled() {
+			continue
+		}
+		s, ok := parseSchedule(j.Schedule, j.zone(), now)
+		if !ok || s.repeat == 0 {
+			continue
+		}
+		if s.start.After(now) {
+			c.wakeAt(s.start)
+			continue
+		}
+		c.wakeAt(now.Add(time.Second)) // the schedule moves on with the launch only: look again
+		c.enqueue(queued{job: name, due: now}, now)
+	}
+}
+
+func (c *Core) wakeAt(t time.Time) {
+	if t.Before(c.nextLoop) {
+		c.nextLoop = t
+	}
+}
+
+func (j *Job) zone() string {
+	if j.ScheduleTimeZone == nil {
+		return ""
+	}
+	return *j.ScheduleTimeZone
+}
+
+// enqueue adds a run, unless one of the same job waits already.
+func (c *Core) enqueue(q queued, now time.Time) {
+	if slices.ContainsFunc(c.queue, func(x queued) bool { return x.job == q.job }) {
+		return
+	}
+	if len(c.queue) == 0 || c.nextOffer.After(now.Add(offerDelay)) {
+		c.nextOffer = now.Add(offerDelay)
+	}
+	if j := c.store[q.job]; j != nil && j.HighPriority {
+		c.queue = slices.Insert(c.queue, 0, q)
+		return
+	}
+	c.queue = append(c.queue, q)
+}
+
+// offer launches what fits. What is disabled or still runs is thrown away, not put back.
+func (c *Core) offer(now time.Time) {
+	c.nextOffer = now.Add(offerInterval)
+	var waiting []queued
+	queue := c.queue
+	c.queue = nil
+	for _, q := range queue {
+		j := c.store[q.job]
+		switch {
+		case j == nil || j.Disabled:
+		case !j.Concurrent && c.runningOf(q.job) > 0:
+		case !c.launch(j, q, now):
+			waiting = append(waiting, q)
+		}
+	}
+	c.queue = append(waiting, c.queue...)
+}
+
+func (c *Core) runningOf(job string) int {
+	n := 0
+	for _, r := range c.running {
+		if r.job == job {
+			n++
+		}
+	}
+	return n
+}
+
+// launch starts a run with the job's resources as they are now, and moves its schedule on, whatever the run's reason.
+func (c *Core) launch(j *Job, q queued, now time.Time) bool {
+	offer := c.cluster.Offer()
+	const epsilon = 0.0005
+	if j.CPUs > offer.CPUs+epsilon || j.Mem > offer.MemMiB+epsilon || j.Disk > offer.DiskMiB+epsilon || !meets(j.Constraints, offer) {
+		return false
+	}
+	id := taskID(j, q)
+	for c.running[id] != nil {
+		q.due = q.due.Add(time.Millisecond)
+		id = taskID(j, q)
+	}
+	if c.cluster.Launch(task(j, q, id, offer.Hostname, now)) != nil {
+		return false // somebody else was faster: the next offer comes
+	}
+	c.running[id] = &run{job: j.Name, attempt: q.attempt, state: node.Staging}
+	c.changed = true
+	if s, ok := parseSchedule(j.Schedule, j.zone(), now); ok && j.scheduled() {
+		if next, moved := s.launched(now); moved {
+			j.Schedule = next.String()
+			if next.start.After(now) {
+				c.wakeAt(next.start)
+			}
+		}
+	}
+	return true
+}
+
+// Status takes a task's status update.
+func (c *Core) Status(now time.Time, st node.Status) {
+	r := c.running[st.TaskID]
+	if r == nil {
+		return // of a deleted job, or one that was given up as lost
+	}
+	r.state = st.State
+	switch st.State {
+	case node.Staging, node.Starting, node.Running, node.Killing:
+		return
+	}
+	delete(c.running, st.TaskID)
+	c.changed = true
+	j := c.store[r.job]
+	if j == nil {
+		return
+	}
+	switch st.State {
+	case node.Finished:
+		c.succeeded(j, now)
+	case node.Failed, node.Lost:
+		c.failed(j, r.attempt, now)
+	}
+	if len(c.queue) > 0 && c.nextOffer.After(now) {
+		c.nextOffer = now // the resources are offered again
+	}
+}
+
+func (c *Core) succeeded(j *Job, now time.Time) {
+	j.SuccessCount++
+	j.ErrorsSinceLastSuccess = 0
+	j.LastSuccess = now.UTC().Format(stamp)
+	c.changed = true
+	if s, ok := parseSchedule(j.Schedule, j.zone(), now); ok && j.scheduled() && s.repeat == 0 {
+		j.Disabled = true
+	}
+	c.fireChildren(j.Name, now)
+}
+
+func (c *Core) failed(j *Job, attempt int, now time.Time) {
+	if attempt < j.Retries && (j.LastError == "" || j.LastSuccess >= j.LastError) {
+		c.retries = append(c.retries, queued{job: j.Name, due: now.Add(failureRetry), attempt: attempt + 1})
+		return
+	}
+	j.ErrorCount++
+	j.ErrorsSinceLastSuccess++
+	j.LastError = now.UTC().Format(stamp)
+	j.Disabled = false
+	c.changed = true
+	if j.SoftError {
+		c.fireChildren(j.Name, now)
+	}
+}
+
+// fireChildren queues the jobs of which all parents have now run since their own last run.
+func (c *Core) fireChildren(parent string, now time.Time) {
+	for _, name := range c.order {
+		child := c.store[name]
+		if !c.graph[name] || !slices.Contains(child.Parents, parent) {
+			continue
+		}
+		if c.done[name] == nil {
+			c.done[name] = map[string]int{}
+		}
+		c.done[name][parent]++
+		if slices.ContainsFunc(child.Parents, func(p string) bool { return c.done[name][p] == 0 }) {
+			continue
+		}
+		for _, p := range child.Parents {
+			c.done[name][p]--
+		}
+		if !child.Disabled {
+			c.enqueue(queued{job: name, due: now}, now)
+		}
+	}
+}
+
+// drop forgets a job and what waits of it.
+func (c *Core) drop(name string) {
+	delete(c.store, name)
+	delete(c.graph, name)
+	delete(c.done, name)
+	same := func(q queued) bool { return q.job == name }
+	c.order = slices.DeleteFunc(c.order, func(n string) bool { return n == name })
+	c.queue = slices.DeleteFunc(c.queue, same)
+	c.retries = slices.DeleteFunc(c.retries, same)
+	c.changed = true
+}
+
+// lost counts a run that a former life has left.
+func (c *Core) lost(taskID string, now time.Time) {
+	parts := strings.SplitN(taskID, ":", 5)
+	if len(parts) != 5 || parts[0] != "ct" {
+		return
+	}
+	attempt, err := strconv.Atoi(parts[2])
+	if j := c.store[parts[3]]; err == nil && j != nil {
+		c.failed(j, attempt, now)
+	}
+}
+
+// state is what the summary says of a job.
+func (c *Core) state(name string) string {
+	if n := c.runningOf(name); n > 0 {
+		return fmt.Sprintf("%d running", n)
+	}
+	if slices.ContainsFunc(c.queue, func(q queued) bool { return q.job == name }) {
+		return "queued"
+	}
+	return "idle"
+}
+
+// valid checks a new job; Chronos does not check a replacement that well.
+func (c *Core) valid(j *Job, isNew bool, now time.Time) error {
+	if isNew && !nameForm.MatchString(j.Name) {
+		return badRequest("the job's name is invalid. Allowed names: '%s'", nameText)
+	}
+	if math.Abs(j.CPUs) > 1e6 || math.Abs(j.Mem) > 1e9 {
+		return badRequest("requirement failed: cpus or mem out of range")
+	}
+	if !j.scheduled() {
+		return nil
+	}
+	s, ok := parseSchedule(j.Schedule, j.zone(), now)
+	if !ok {
+		return badRequest("Cannot parse schedule '%s' (wtf bro)", j.Schedule)
+	}
+	if isNew && s.start.Year() < 1970 {
+		return badRequest("Scheduled start date '%s' is before 1970!", s.start.UTC().Format(stamp))
+	}
+	if isNew && len(j.URIs) > 0 && len(j.Fetch) > 0 {
+		return badRequest("Tried to add both uri (deprecated) and fetch parameters on %s", j.Name)
+	}
+	return nil
+}
+
+// Post creates a job, which the main loop will notice in a moment, or replaces one, at once and as a whole, counters included.
+func (c *Core) Post(j *Job, now time.Time) error {
+	old := c.store[j.Name]
+	if err := c.valid(j, old == nil, now); err != nil {
+		return err
+	}
+	c.store[j.Name] = j
+	c.changed = true
+	if old == nil {
+		c.order = append(c.order, j.Name)
+		c.wakeAt(now.Add(graphDelay)) // a replacement wakes nobody
+	}
+	return nil
+}
+
+// find looks in the graph.
+func (c *Core) find(name string) (*Job, error) {
+	if !c.graph[name] || c.store[name] == nil {
+		return nil, notFound(name)
+	}
+	return c.store[name], nil
+}
+
+// Start queues a run by hand.
+func (c *Core) Start(name string, now time.Time) error {
+	if _, err := c.find(name); err != nil {
+		return err
+	}
+	c.enqueue(queued{job: name, due: now}, now)
+	return nil
+}
+
+// Kill ends all runs of a job.
+func (c *Core) Kill(name string) error {
+	if _, err := c.find(name); err != nil {
+		return err
+	}
+	for id, r := range c.running {
+		if r.job == name {
+			c.cluster.Kill(frameworkName, id)
+		}
+	}
+	return nil
+}
+
+// Delete removes a job: its runs are killed, its children get its parents.
+func (c *Core) Delete(name string) error {
+	j, err := c.find(name)
+	if err != nil {
+		return err
+	}
+	if err := c.Kill(name); err != nil {
+		return err
+	}
+	for _, child := range c.store {
+		if !slices.Contains(child.Parents, name) {
+			continue
+		}
+		child.Parents = slices.DeleteFunc(child.Parents, func(p string) bool { return p == name })
+		for _, p := range j.Parents {
+			if !slices.Contains(child.Parents, p) {
+				child.Parents = append(child.Parents, p)
+			}
+		}
+		if len(child.Parents) == 0 { // was the last one: the child takes over its schedule
+			child.Schedule, child.ScheduleTimeZone = j.Schedule, j.ScheduleTimeZone
+		}
+	}
+	c.drop(name)
+	return nil
+}
+
+// apiError is an answer other than success.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e *apiError) Error() string { return e.message }
+
+func badRequest(format string, args ...any) error {
+	return &apiError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// notFound is a 400, for Chronos has no 404 for jobs; the message is Java's stack trace.
+func notFound(name string) error {
+	return badRequest("java.lang.IllegalArgumentException: requirement failed: Job '%s' not found\n\tat scala.Predef$.require(Predef.scala:224)\n"+
+		"\tat org.apache.mesos.chronos.scheduler.api.JobManagementResource.trigger(JobManagementResource.scala:162)\n", name)
+}

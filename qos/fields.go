@@ -1,10 +1,6 @@
 package qos
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Verdict is what becomes of a field of a job file on its way to the framework.
 type Verdict string
@@ -56,20 +52,6 @@ func Fields(framework Framework) []Field {
 		return slices.Concat(chronosFields(), chronosContainerFields())
 	}
 	return nil
-}
-
-// FieldsMarkdown returns the table of Fields as docs/jobs.md shows it.
-func FieldsMarkdown(framework Framework) string {
-	var b strings.Builder
-	b.WriteString("| field | type | held by the agent | in place | what is done, and why |\n|---|---|---|---|---|\n")
-	for _, field := range Fields(framework) {
-		reason := field.Reason
-		if field.Remedy != "" {
-			reason += "; " + field.Remedy
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", field.Name, field.Type, field.Held, field.InPlace, strings.ReplaceAll(reason, "|", `\|`))
-	}
-	return b.String()
 }
 
 // verdict returns what becomes of the field of a job that is held, or in place.

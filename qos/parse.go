@@ -42,12 +42,9 @@ func Parse(data []byte, opts ParseOptions) (Spec, []Warning, error) {
 	if root := f.readTree(); root != nil {
 		spec = f.readSpec(root)
 	}
-	var warnings []Warning
-	for _, p := range f.finish(f.warnings) {
-		warnings = append(warnings, Warning(p))
-	}
-	if problems := f.finish(f.problems); len(problems) > 0 {
-		return Spec{}, warnings, Problems(problems)
+	warnings, err := f.report()
+	if err != nil {
+		return Spec{}, warnings, err
 	}
 	var source bytes.Buffer
 	if err := json.Compact(&source, data); err != nil {
@@ -70,17 +67,14 @@ func ParseQoS(block []byte, framework Framework, opts ParseOptions) (QoS, []Warn
 		}
 		q = f.readQoS(root, framework)
 	}
-	for _, found := range [][]located{f.problems, f.warnings} {
+	for _, found := range [][]located{f.problems.list, f.warnings.list} {
 		for i := range found {
 			found[i].offset = -1 // the offsets are not those of the caller's text
 		}
 	}
-	var warnings []Warning
-	for _, p := range f.finish(f.warnings) {
-		warnings = append(warnings, Warning(p))
-	}
-	if problems := f.finish(f.problems); len(problems) > 0 {
-		return QoS{}, warnings, Problems(problems)
+	warnings, err := f.report()
+	if err != nil {
+		return QoS{}, warnings, err
 	}
 	return q, warnings, nil
 }
@@ -119,7 +113,7 @@ func (f *file) framework(root *node) Framework {
 	case has("app") || has("apps"):
 		f.refuseAt(root.start, "$", "is an answer of Marathon, or a group, with the app inside", "take the object within app out into a file of its own")
 	case has("name"):
-		f.refuseAt(root.start, "$", "has a name but neither command nor schedule", `for Chronos add a command, and a schedule such as "R4//PT5M"; for Marathon write id instead of name`)
+		f.refuseAt(root.start, "$", "has a name but neither command nor schedule", `for Chronos add a command, and a schedule such as "R4//P"; for Marathon write id instead of name`)
 	case has("schedule") || has("command"):
 		f.refuseAt(root.start, "$", "has a command or schedule, as for Chronos, but no name", "add a name")
 	case has("cmd") || has("args") || has("instances"):

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestBrokenFilesAreEachRefusedInTheirOwnWords holds each file of testdata/broken to one problem, which no other file has.
@@ -89,5 +91,43 @@ func TestDeepFilesAreRefusedBeforeAnythingFollowsThem(t *testing.T) {
 	quoted := `{"id":"/a","cmd":"` + strings.Repeat("[", 1000) + `","qos":{"duration":1,"desv_deadline":0,"deadline":1}}`
 	if _, _, err := Parse([]byte(quoted), ParseOptions{}); err != nil {
 		t.Errorf("brackets within a text count as depth: %v", err)
+	}
+}
+
+func TestHostileFilesOfTheLargestSizeAreReadInBoundedTimeAndWords(t *testing.T) {
+	t.Parallel()
+	const most = MaxFileSize - 64
+	fill := func(head, unit, tail string) []byte {
+		var b strings.Builder
+		b.WriteString(head)
+		for i := 0; b.Len() < most-len(tail)-len(unit)-8; i++ {
+			b.WriteString(strings.ReplaceAll(unit, "#", strconv.Itoa(i)))
+		}
+		b.WriteString(tail)
+		return []byte(b.String())
+	}
+	deep := strings.Repeat(`{"a-key-of-a-good-length-that-makes-paths-grow":`, MaxDepth-4)
+	for name, data := range map[string][]byte{
+		"unknown fields":       fill(`{"id":"a","cmd":"ls"`, `,"k#":1`, `}`),
+		"unknown keys of qos":  fill(`{"id":"a","cmd":"ls","qos":{"x":1`, `,"dur#":1`, `}}`),
+		"the same key again":   fill(`{"id":"a"`, `,"cmd":1`, `}`),
+		"texts that are none":  fill(`{"id":"a","args":[1`, `,1`, `]}`),
+		"values below many":    fill(`{"id":"a","cmd":"ls","labels":`+deep+`[1`, `,1`, `]`+strings.Repeat("}", MaxDepth-4)+`}`),
+		"lines without end":    fill(`{"id":"a","env":{"x":1`, ",\n\"e#\":1", `}}`),
+		"a number without end": fill(`{"id":"a","cpus":1`, `0`, `}`),
+		"a text without end":   fill(`{"id":"a","cpus":"1`, `0`, `"}`),
+		"constraints":          fill(`{"id":"a","cmd":"ls","constraints":[1`, `,["a","LIKE","(("]`, `]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			_, warnings, err := Parse(data, testOptions())
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if problems := problemsOf(t, err); len(problems) > maxFindings+1 || len(warnings) > maxFindings+1 || len(err.Error()) > 100<<10 {
+				t.Errorf("%d problems, %d warnings, %d bytes of words", len(problems), len(warnings), len(err.Error()))
+			}
+		})
 	}
 }

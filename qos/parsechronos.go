@@ -52,10 +52,7 @@ func (c *chronosFile) name() string {
 func (c *chronosFile) orDefault(key string, value float64) float64 {
 	n := c.root.get(key)
 	if n == nil && !c.root.has(key) {
-		c.warnings = append(c.warnings, located{Problem{
-			Path: c.root.path + pathKey(key), Text: fmt.Sprintf("is missing: %g is sent, the default of Chronos", value),
-			Remedy: fmt.Sprintf("add %q: %g, or what the job needs", key, value),
-		}, c.root.start})
+		c.warnMissing(c.root, key, fmt.Sprintf("is missing: %g is sent, the default of Chronos", value), fmt.Sprintf("add %q: %g, or what the job needs", key, value))
 		return value
 	}
 	if number, ok := c.number(n); ok {
@@ -157,9 +154,7 @@ func (c *chronosFile) schedule(spec *Spec) {
 	n, zone := c.root.get("schedule"), c.root.get("scheduleTimeZone")
 	if n == nil {
 		if !c.root.has("parents") && !c.root.has("schedule") {
-			c.warnings = append(c.warnings, located{Problem{
-				Path: "$.schedule", Text: "is missing: the job runs once, at once, as in Chronos", Remedy: `add "schedule": "R1//PT5M"`,
-			}, c.root.start})
+			c.warnMissing(c.root, "schedule", "is missing: the job runs once, at once, as in Chronos", `add "schedule": "R1//P"`)
 		}
 		spec.Iterations = 1
 		return
@@ -174,7 +169,9 @@ func (c *chronosFile) schedule(spec *Spec) {
 		return
 	}
 	spec.Iterations, spec.Start = s.Iterations, s.Start
-	c.warn(n, "has a period, which is not used: an iteration begins when the one before it has ended", "")
+	if s.Period > 0 {
+		c.warn(n, "has a period, which is not used: an iteration begins when the one before it has ended", "write P, a period of nothing")
+	}
 	if c.zone(zone, n, s); zone == nil || !zone.bad {
 		c.checkStart(n, spec)
 	}
@@ -187,7 +184,7 @@ func (c *chronosFile) zone(zone, schedule *node, s Schedule) {
 	case ok && name != "" && s.Start.IsZero():
 		c.warn(zone, "has no effect: the schedule has no start", "remove it")
 	case ok && name != "" && !slices.Contains([]string{"UTC", "GMT", "Z", "Etc/UTC"}, name):
-		c.refuse(zone, "is a zone other than UTC", "write the offset into the start: R4/2030-01-31T18:00:00+01:00/PT5M")
+		c.refuse(zone, "is a zone other than UTC", "write the offset into the start: R4/2030-01-31T18:00:00+01:00/P")
 	case !s.Start.IsZero() && !s.Zoned && name == "":
 		c.warn(schedule, "has a start without a zone: it is read as UTC", "write a Z or an offset after it")
 	}

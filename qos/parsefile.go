@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"unicode/utf8"
 )
@@ -12,8 +13,27 @@ import (
 type file struct {
 	data     []byte
 	opts     ParseOptions
-	problems []located
-	warnings []located
+	problems findings
+	warnings findings
+}
+
+// maxFindings bounds the problems, and the warnings, that are kept of one file: the rest is counted.
+const maxFindings = 100
+
+// findings are problems or warnings in the order in which they were found.
+type findings struct {
+	list []located
+	more int // that were not kept
+}
+
+func (f *findings) full() bool { return len(f.list) >= maxFindings }
+
+func (f *findings) add(offset int, p Problem) {
+	if f.full() {
+		f.more++
+		return
+	}
+	f.list = append(f.list, located{p, offset})
 }
 
 // located is a problem with the offset that it is sorted by; -1 is unknown and first.
@@ -28,7 +48,7 @@ func (f *file) refuse(n *node, text, remedy string) {
 		return
 	}
 	n.bad = true
-	f.problems = append(f.problems, located{Problem{Path: n.path, Value: f.quote(n), Text: text, Remedy: remedy}, n.start})
+	f.found(&f.problems, n, text, remedy)
 }
 
 // refuseFault reports what a parser of texts found wrong with a value.
@@ -42,22 +62,44 @@ func (f *file) refuseFault(n *node, err error) {
 
 // refuseAt reports a problem of a place that has no value of its own.
 func (f *file) refuseAt(offset int, path, text, remedy string) {
-	f.problems = append(f.problems, located{Problem{Path: path, Text: text, Remedy: remedy}, offset})
+	f.problems.add(offset, Problem{Path: path, Text: text, Remedy: remedy})
 }
 
 // missing reports that a member is not there. It is placed where its object begins.
 func (f *file) missing(in *node, key, text, remedy string) {
-	f.refuseAt(in.start, in.path+pathKey(key), text, remedy)
+	f.refuseAt(in.start, in.path()+pathKey(key), text, remedy)
 }
 
 // warn reports something that does not stop the job.
 func (f *file) warn(n *node, text, remedy string) {
-	f.warnings = append(f.warnings, located{Problem{Path: n.path, Value: f.quote(n), Text: text, Remedy: remedy}, n.start})
+	f.found(&f.warnings, n, text, remedy)
+}
+
+// warnMissing warns of a member that is not there.
+func (f *file) warnMissing(in *node, key, text, remedy string) {
+	f.warnings.add(in.start, Problem{Path: in.path() + pathKey(key), Text: text, Remedy: remedy})
+}
+
+// found keeps a finding. What will not be kept is not put into words: quoting costs time.
+func (f *file) found(in *findings, n *node, text, remedy string) {
+	if in.full() {
+		in.more++
+		return
+	}
+	in.add(n.start, Problem{Path: n.path(), Value: f.quote(n), Text: text, Remedy: remedy})
+}
+
+// suggest returns the candidate that a misspelt key was probably meant to be, or "". A file full of nonsense gets no suggestions.
+func (f *file) suggest(key string, candidates []string) string {
+	if f.problems.full() || f.warnings.full() {
+		return ""
+	}
+	return nearest(key, candidates)
 }
 
 // quote returns a value as it stands in the file, on one line and shortened; "" if it may be secret.
 func (f *file) quote(n *node) string {
-	if n.private || n.path == "$" {
+	if n.private || n.parent == nil {
 		return ""
 	}
 	var out bytes.Buffer
@@ -68,15 +110,15 @@ func (f *file) quote(n *node) string {
 }
 
 // finish sorts what was found into the file's order and names lines and columns.
-func (f *file) finish(found []located) []Problem {
-	slices.SortStableFunc(found, func(a, b located) int { return cmp.Compare(a.offset, b.offset) })
+func (f *file) finish(in findings) []Problem {
+	slices.SortStableFunc(in.list, func(a, b located) int { return cmp.Compare(a.offset, b.offset) })
 	var (
 		out    []Problem
 		line   = 1
 		begin  = 0 // offset where the line begins
 		passed = 0
 	)
-	for _, l := range found {
+	for _, l := range in.list {
 		p := l.Problem
 		p.File = f.opts.File
 		if l.offset >= 0 {
@@ -89,7 +131,22 @@ func (f *file) finish(found []located) []Problem {
 		}
 		out = append(out, p)
 	}
+	if in.more > 0 {
+		out = append(out, Problem{File: f.opts.File, Path: "$", Text: fmt.Sprintf("has %d more of these", in.more), Remedy: "mend the first ones, and look again"})
+	}
 	return out
+}
+
+// report returns what was found in the form in which Parse gives it.
+func (f *file) report() ([]Warning, error) {
+	var warnings []Warning
+	for _, p := range f.finish(f.warnings) {
+		warnings = append(warnings, Warning(p))
+	}
+	if problems := f.finish(f.problems); len(problems) > 0 {
+		return warnings, Problems(problems)
+	}
+	return warnings, nil
 }
 
 // The readers below return what a value means, and false if there is none or if it is not of that kind: then the walk over

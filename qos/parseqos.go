@@ -45,7 +45,7 @@ func (f *file) readQoS(root *node, framework Framework) QoS {
 			continue
 		}
 		remedy := "the keys are " + strings.Join(qosKeys(), ", ")
-		if guess := nearest(m.key, qosKeys()); guess != "" {
+		if guess := f.suggest(m.key, qosKeys()); guess != "" {
 			meant[guess] = true
 			remedy = fmt.Sprintf("did you mean %s?", guess)
 		}

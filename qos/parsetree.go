@@ -32,7 +32,9 @@ const (
 
 // node is one value of a job file, with the place where it stands.
 type node struct {
-	path    string
+	parent  *node  // nil: the root
+	key     string // in its parent, if that is an object
+	index   int    // in its parent, if that is a list
 	kind    kind
 	text    string // of a string its content, of a number or boolean its literal
 	members []member
@@ -48,6 +50,17 @@ type member struct {
 	key   string
 	start int // offset of the key
 	value *node
+}
+
+// path returns the node's JSON path. It is not kept: in a hostile file all paths together are much longer than the file.
+func (n *node) path() string {
+	switch {
+	case n.parent == nil:
+		return "$"
+	case n.parent.kind == kindArray:
+		return n.parent.path() + "[" + strconv.Itoa(n.index) + "]"
+	}
+	return n.parent.path() + pathKey(n.key)
 }
 
 // get returns the member of that name, or nil: also if n is nil or no object, and if the value is null.
@@ -93,7 +106,7 @@ func (f *file) readTree() *node {
 	}
 	t := &treeReader{file: f, decoder: json.NewDecoder(bytes.NewReader(f.data))}
 	t.decoder.UseNumber()
-	root, err := t.value("$")
+	root, err := t.value(&node{})
 	if err != nil { // checkSyntax let it pass: cannot be, but must not be lost
 		f.refuseAt(int(t.decoder.InputOffset()), "$", "is not JSON: "+err.Error(), "")
 		return nil
@@ -230,19 +243,21 @@ func (t *treeReader) next() (json.Token, int, error) {
 	return token, start, err
 }
 
-// value reads one value and all below it. Its depth is bounded by checkDepth.
-func (t *treeReader) value(path string) (*node, error) {
+// value reads one value and all below it into a node that knows its place. Its depth is bounded by checkDepth.
+func (t *treeReader) value(n *node) (*node, error) {
 	token, start, err := t.next()
 	if err != nil {
 		return nil, err
 	}
-	n := &node{path: path, start: start}
+	n.start = start
 	switch v := token.(type) {
 	case json.Delim:
 		if v == '{' {
-			n.kind, err = kindObject, t.object(n)
+			n.kind = kindObject
+			err = t.object(n)
 		} else {
-			n.kind, err = kindArray, t.array(n)
+			n.kind = kindArray
+			err = t.array(n)
 		}
 	case string:
 		n.kind, n.text = kindText, v
@@ -266,14 +281,14 @@ func (t *treeReader) object(n *node) error {
 		}
 		key, ok := token.(string)
 		if !ok {
-			return fmt.Errorf("key of %s is %v", n.path, token)
+			return fmt.Errorf("key of %s is %v", n.path(), token)
 		}
-		value, err := t.value(n.path + pathKey(key))
+		value, err := t.value(&node{parent: n, key: key})
 		if err != nil {
 			return err
 		}
 		if seen[key] {
-			t.file.refuseAt(start, value.path, "stands twice", "remove one of the two; which of them counts differs from program to program")
+			t.file.refuseAt(start, value.path(), "stands twice", "remove one of the two; which of them counts differs from program to program")
 			continue
 		}
 		seen[key] = true
@@ -285,7 +300,7 @@ func (t *treeReader) object(n *node) error {
 
 func (t *treeReader) array(n *node) error {
 	for t.decoder.More() {
-		value, err := t.value(fmt.Sprintf("%s[%d]", n.path, len(n.items)))
+		value, err := t.value(&node{parent: n, index: len(n.items)})
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (w *walker) object(n *node, prefix string) {
 // unknown warns of a key that the framework does not know. Its value is not quoted: nobody knows whether it is secret.
 func (w *walker) unknown(m member, prefix string) {
 	remedy := "remove it"
-	if guess := nearest(m.key, w.children[prefix]); guess != "" {
+	if guess := w.suggest(m.key, w.children[prefix]); guess != "" {
 		remedy = fmt.Sprintf("did you mean %s?", guess)
 	}
 	m.value.private = true

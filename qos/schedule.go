@@ -12,7 +12,7 @@ import (
 // MaxIterations bounds the R of a schedule.
 const MaxIterations = 1_000_000
 
-const scheduleForm = `write it as "R4//PT5M": 4 iterations, from now on`
+const scheduleForm = `write it as "R4//P": 4 iterations, from now on`
 
 // Schedule is the ISO 8601 schedule of a Chronos job, Rn/start/period.
 type Schedule struct {
@@ -52,7 +52,7 @@ func parseRepeat(text string) (int, error) {
 		return 0, &fault{"does not begin with R and the number of iterations", scheduleForm}
 	}
 	if digits == "" {
-		return 0, &fault{"repeats for ever: R has no number, and a deadline needs one", `write how many iterations must be done by the deadline, as in "R4//PT5M"`}
+		return 0, &fault{"repeats for ever: R has no number, and a deadline needs one", `write how many iterations must be done by the deadline, as in "R4//P"`}
 	}
 	if strings.Trim(digits, "0123456789") != "" {
 		return 0, &fault{"has something other than digits after R", scheduleForm}
@@ -97,16 +97,16 @@ func parseStart(text string) (start time.Time, zoned bool, err error) {
 // parsePeriod reads the third part of a schedule. "P" is a period of zero.
 func parsePeriod(text string) (time.Duration, error) {
 	if text == "" {
-		return 0, &fault{"has no period", "write one, as PT5M; it is not used, but Chronos wants it"}
+		return 0, &fault{"has no period", "write P: it is not used, but Chronos wants one"}
 	}
 	period, err := duration.Parse(text)
 	if err != nil || period.Negative {
-		return 0, &fault{"has a period that is no ISO 8601 duration", "write one, as PT5M; it is not used, but Chronos wants it"}
+		return 0, &fault{"has a period that is no ISO 8601 duration", "write P: it is not used, but Chronos wants one"}
 	}
 	seconds := period.Years*365*86400 + period.Months*365*7200 + period.Weeks*7*86400 + period.Days*86400 +
 		period.Hours*3600 + period.Minutes*60 + period.Seconds
 	if seconds > MaxTime.Seconds() {
-		return 0, &fault{"has a period of more than ten years", "write a shorter one, as PT5M"}
+		return 0, &fault{"has a period of more than ten years", "write P: it is not used"}
 	}
 	return period.ToTimeDuration(), nil
 }

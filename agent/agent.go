@@ -52,10 +52,10 @@ type Agent struct {
 	metrics  *metrics
 	token    string
 
-	kickControl, kickSteward chan struct{}
-	snapshot                 atomic.Pointer[snapshot]
-	settled                  atomic.Bool // recovery is over
-	full                     atomic.Bool // the store could not be written
+	kickControl, kickSteward, kickLook chan struct{}
+	snapshot                           atomic.Pointer[snapshot]
+	settled                            atomic.Bool // recovery is over
+	full                               atomic.Bool // the store could not be written
 
 	background sync.WaitGroup
 	spawn      func(func(context.Context)) // set by Run: starts what Run waits for
@@ -72,7 +72,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
-		jobs: &jobs{byID: map[string]*job{}}, kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1),
+		jobs: &jobs{byID: map[string]*job{}}, kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1),
 	}
 	if err := a.open(o.Logger); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -215,13 +215,7 @@ func (a *Agent) saveAll(list []*job) {
 	rows := make([]row, 0, len(list))
 	for _, j := range list {
 		j.mu.Lock()
-		r := j.row
-		if e := r.Record.Status.Execution; e != nil {
-			c := *e
-			c.Account = e.Account.Clone()
-			r.Record.Status.Execution = &c
-		}
-		rows = append(rows, r)
+		rows = append(rows, j.row.clone())
 		j.dirty = false
 		j.mu.Unlock()
 	}

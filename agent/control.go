@@ -48,12 +48,7 @@ func (a *Agent) controlLoop(ctx context.Context) error {
 	}
 }
 
-func (a *Agent) decideSoon() {
-	select {
-	case a.kickControl <- struct{}{}:
-	default: // one is waiting already
-	}
-}
+func (a *Agent) decideSoon() { kick(a.kickControl) }
 
 // acts says whether decisions about a job are carried out.
 func (a *Agent) acts(j *job) bool {

@@ -194,7 +194,7 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 	if err := j.enter(c.Phase, now, c.Reason); err != nil {
 		a.log.Error("phase", "job", j.spec().Name, "err", err)
 	}
-	if c.Delete {
+	if c.Delete && !j.row.Local.Attached {
 		j.row.Local.Duty = dutyDelete
 	}
 	if !c.Again || halted != "" {

@@ -13,35 +13,60 @@ import (
 // startAgain is how long after a start was asked for it is asked for again, if no task has come: Chronos answers 204 and may drop it.
 const startAgain = 5 * time.Second
 
+// lookEvery is the least time between two looks at all jobs that events of a framework ask for.
+const lookEvery = time.Second
+
 // stewardLoop keeps the frameworks and our jobs in agreement: it does what is still to be done, and understands what others changed there.
 func (a *Agent) stewardLoop(ctx context.Context) error {
 	tick := time.NewTicker(a.poll)
 	defer tick.Stop()
+	var looked time.Time
 	for {
+		all := true
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-a.kickSteward:
-			if !pause(ctx, 50*time.Millisecond) {
+		case <-a.kickLook:
+			if !pause(ctx, time.Until(looked.Add(lookEvery))) {
 				return nil
 			}
+		case <-a.kickSteward:
+			all = false
 		}
 		now := time.Now()
+		if all {
+			looked = now
+		}
 		for _, j := range a.jobs.all() {
 			if ctx.Err() != nil {
 				return nil
 			}
-			a.tend(ctx, j, now)
+			if all || a.pressing(j, now) {
+				a.tend(ctx, j, now)
+			}
 		}
 		a.expire(ctx, now)
 	}
 }
 
-func (a *Agent) stewardSoon() {
+// pressing says whether there is something to be done for a job, not only to be looked at.
+func (a *Agent) pressing(j *job, now time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.row.Local.Duty != dutyNone || j.live == nil && !j.busy && j.openTask() == nil && wantsStart(j.spec(), j.status(), now)
+}
+
+// stewardSoon asks for what is pressing to be done.
+func (a *Agent) stewardSoon() { kick(a.kickSteward) }
+
+// lookSoon asks for a look at all jobs in their frameworks.
+func (a *Agent) lookSoon() { kick(a.kickLook) }
+
+func kick(ch chan struct{}) {
 	select {
-	case a.kickSteward <- struct{}{}:
-	default:
+	case ch <- struct{}{}:
+	default: // one is waiting already
 	}
 }
 
@@ -220,8 +245,12 @@ func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 		j.mu.Unlock()
 		err := a.hand(ctx, j)
 		j.mu.Lock()
+		defer j.mu.Unlock()
 		j.handing = false
-		j.mu.Unlock()
+		if errors.Is(err, framework.ErrInvalid) || errors.Is(err, framework.ErrExists) {
+			j.row.Local.Duty = dutyNone
+			return errors.Join(j.enter(qos.PhaseFailed, now, "refused: "+err.Error()), a.save(j))
+		}
 		return err
 	}
 	defer j.mu.Unlock()
@@ -246,7 +275,7 @@ func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 // watchFrameworks turns their events into looks.
 func (a *Agent) watchFrameworks(ctx context.Context) error {
 	for _, p := range a.ports {
-		a.spawn(func(ctx context.Context) { p.Watch(ctx, a.stewardSoon) })
+		a.spawn(func(ctx context.Context) { p.Watch(ctx, a.lookSoon) })
 	}
 	<-ctx.Done()
 	return nil

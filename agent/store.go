@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -21,6 +22,18 @@ import (
 type row struct {
 	Record qos.Record `json:"record"`
 	Local  local      `json:"local"`
+}
+
+// clone copies what is changed in place, so that a row can be encoded while its job goes on.
+func (r row) clone() row {
+	st, l := &r.Record.Status, &r.Local
+	st.Runs, l.Tasks, l.Events = slices.Clone(st.Runs), slices.Clone(l.Tasks), slices.Clone(l.Events)
+	if st.Execution != nil {
+		e := *st.Execution
+		e.Account = e.Account.Clone()
+		st.Execution = &e
+	}
+	return r
 }
 
 // local is this node's own knowledge of a job. It is never shown to peers.

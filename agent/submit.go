@@ -197,6 +197,9 @@ func (a *Agent) cancel(ctx context.Context, j *job) error {
 	if st.Phase.Terminal() {
 		return nil
 	}
+	if j.row.Local.Attached {
+		return refuse(codeConflict, "%s was attached, not submitted by qosctl", j.spec().Name).hint("qosctl detach takes its QoS away; end it where it was submitted")
+	}
 	if st.Intent != qos.IntentCancel {
 		st.Intent, j.row.Local.Duty = qos.IntentCancel, dutyDelete
 		j.note(time.Now(), "cancel", "cancelled by the user")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -33,7 +34,7 @@ type devOptions struct {
 func (o devOptions) args(ports []string) []string {
 	args := []string{
 		"dev", "--dir", filepath.Join(o.dir, "dev"), "--policy", o.policy, "--map-image", o.image, "--cpus", strconv.Itoa(o.cpus),
-		"--cgroup-parent", "qosctl-demo-" + strconv.Itoa(os.Getpid()),
+		"--cgroup-parent", cgroupParent(),
 		"--marathon", ports[0], "--chronos", ports[1], "--mesos", ports[2], "--listen", ports[3],
 	}
 	if o.keep {
@@ -41,6 +42,9 @@ func (o devOptions) args(ports []string) []string {
 	}
 	return args
 }
+
+// cgroupParent is what everything of this demo stands below, in each hierarchy.
+func cgroupParent() string { return "qosctl-demo-" + strconv.Itoa(os.Getpid()) }
 
 // dev is a running `qosctl dev`.
 type dev struct {
@@ -137,8 +141,41 @@ func (d *dev) lastWords() string {
 	return "\nits last words:\n  " + strings.Join(lines[max(0, len(lines)-12):], "\n  ")
 }
 
-// stop has it end its jobs and itself; if it does not, it is killed, and that is an error.
+// stop has it end its jobs and itself, and removes the cgroups, which are empty then.
 func (d *dev) stop() error {
+	return errors.Join(d.end(), removeCgroups())
+}
+
+// removeCgroups removes cgroupParent from every hierarchy, deepest first. One that holds a process is an error: something still runs.
+func removeCgroups() error {
+	var dirs []string
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		tops, err := filepath.Glob(filepath.Join(root, cgroupParent()))
+		if err != nil {
+			return fmt.Errorf("find the demo's cgroups: %w", err)
+		}
+		for _, top := range tops {
+			err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("list the demo's cgroups: %w", err)
+			}
+		}
+	}
+	for _, dir := range slices.Backward(dirs) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove a cgroup of the demo: %w", err)
+		}
+	}
+	return nil
+}
+
+// end stops it; if it does not end in time, it is killed, and that is an error.
+func (d *dev) end() error {
 	defer d.waiting.Wait()
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop qosctl dev: %w", err)

@@ -18,7 +18,7 @@ func (p plan) write(out io.Writer, speeds []speed) error {
 	for _, s := range speeds {
 		fmt.Fprintf(out, "  n %4d  one factorisation: %.4f CPU-s, T(c) = %.4f + %.4f/c s\n", s.n, s.model.Work, s.model.A, s.model.B)
 	}
-	fmt.Fprintf(out, "\nby calculation, from %.0f s after submission on:\n", startUp)
+	fmt.Fprintf(out, "\nby calculation, with %.0f s for the way to the first instruction:\n", startUp)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "job\tframework\truns\tmatrix\tCPU-s a run\tdeclared\tCPU-s in all\tdeadline\trequest\tneeds\tfeasible\t")
 	for _, j := range p.jobs {
@@ -60,6 +60,8 @@ func line(elapsed time.Duration, jobs []api.Job) string {
 		switch {
 		case ended(j):
 			fmt.Fprintf(&b, " %s", outcome(j))
+		case j.Phase == qos.PhaseRunning && j.Allocation == 0:
+			b.WriteString(" next") // between two runs
 		case j.Phase == qos.PhaseRunning:
 			fmt.Fprintf(&b, " %.2f%s", j.Allocation, mark(j))
 		default:

@@ -35,7 +35,8 @@ const (
 	chronosLoad   = 0.50 // of all CPU time up to the deadline, by the six Chronos jobs
 	marathonLoad  = 0.10 // by the Marathon job
 	leastRequest  = 0.92 // of what job 3 needs: left at its request, it must miss
-	startUp       = 3.0  // seconds from submission to the first instruction, allowed for
+	startUp       = 3.0  // seconds from submission to a Chronos job's first instruction, allowed for
+	startUpClaim  = 0.5  // the same from a Marathon execution's start, from which its deadline counts
 	attainable    = 0.85 // of the most CPUs: a job that needs more is called not feasible
 	mostCPUs      = 8    // of the node that are used: iterations follow one another, and a small matrix feeds few threads
 	mostThreads   = 4
@@ -142,7 +143,11 @@ func fit(t thesisJob, speeds []speed, threads int, wanted, seconds float64) job 
 	j.model.A, j.model.B, j.model.Work = j.model.A*k, j.model.B*k, j.model.Work*k
 	j.work = j.model.Work
 	j.duration = j.work * t.declared / t.alone
-	j.need = need(j.model, float64(threads), (seconds-startUp)/float64(j.runs()))
+	begin := startUp
+	if j.iterations == 0 {
+		begin = startUpClaim
+	}
+	j.need = need(j.model, float64(threads), (seconds-begin)/float64(j.runs()))
 	return j
 }
 

@@ -78,7 +78,7 @@ func judge(planned job, j api.Job, own []usage, submitted time.Time) jobResult {
 		Name: j.Name, ID: j.ID, Phase: j.Phase, Outcome: j.Outcome,
 		CPU: j.Tally.CPU, Resizes: j.Tally.Resizes,
 	}
-	start := submitted // what a Chronos deadline counts from
+	start := j.Submitted // what a Chronos deadline counts from
 	var given, wall float64
 	var last time.Time
 	for i, run := range j.Runs {
@@ -105,18 +105,19 @@ func judge(planned job, j api.Job, own []usage, submitted time.Time) jobResult {
 	for _, u := range own {
 		r.Own += u.CPU
 	}
-	r.Wrong = wrong(planned, r, j, own)
+	r.Wrong = wrong(planned, r, j, own, submitted)
 	return r
 }
 
 // wrong says what contradicts what; "": nothing.
-func wrong(planned job, r jobResult, j api.Job, own []usage) string {
-	const clocks = 0.5 // seconds: the agent's deadline counts from its own moment of submission
-	near := math.Abs(r.Finished-r.Deadline) < clocks
-	switch {
+func wrong(planned job, r jobResult, j api.Job, own []usage, submitted time.Time) string {
+	const atOnce = 5 * time.Second // from our asking for it to the agent's having it
+	switch late := j.Submitted.Sub(submitted); {
+	case late < -time.Second || late > atOnce:
+		return fmt.Sprintf("the agent dates its submission %s after ours", late.Round(time.Millisecond))
 	case r.Runs > planned.runs():
 		return fmt.Sprintf("%d runs ended well, %d were wanted", r.Runs, planned.runs())
-	case ended(j) && r.Met != (j.Outcome == qos.Met) && !near:
+	case ended(j) && r.Met != (j.Outcome == qos.Met):
 		return fmt.Sprintf("the agent calls it %q", j.Outcome)
 	case ended(j) && len(own) != r.Runs:
 		return fmt.Sprintf("linpack ended %d times, %d runs are accounted", len(own), r.Runs)

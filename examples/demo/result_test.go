@@ -12,7 +12,7 @@ import (
 
 // ran is a Chronos job of two iterations that ended at the given seconds, as the agent shows it.
 func ran(outcome qos.Outcome, at time.Time, ends ...float64) api.Job {
-	j := api.Job{Name: "openmpLinpack1", Phase: qos.PhaseCompleted, Outcome: outcome, Iterations: 2}
+	j := api.Job{Name: "openmpLinpack1", Phase: qos.PhaseCompleted, Outcome: outcome, Iterations: 2, Submitted: at}
 	start := at
 	for i, s := range ends {
 		end := at.Add(time.Duration(s * float64(time.Second)))

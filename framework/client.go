@@ -55,6 +55,8 @@ type Request struct {
 	Accept string // "": application/json
 	// Safe says that the request may be sent again when its answer was lost. GET always is.
 	Safe bool
+	// Secrets are texts of the body that an error must not show, should the answer repeat them.
+	Secrets []string
 }
 
 // Response is a successful answer (2xx).
@@ -206,9 +208,14 @@ var (
 func (c *Client) once(ctx context.Context, at int, r Request) (*Response, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.endpoint.Timeout)
 	defer cancel()
-	resp, e := c.send(ctx, at, r)
+	auth, err := c.endpoint.authorization()
+	if err != nil {
+		return nil, &Error{Kind: ErrUnavailable, Cause: errors.Join(errLocal, err)}
+	}
+	hide := hider(auth, r.Secrets)
+	resp, e := c.send(ctx, at, r, auth)
 	if e != nil {
-		return nil, e
+		return nil, e.hide(hide)
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end, or given up
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
@@ -220,14 +227,14 @@ func (c *Client) once(ctx context.Context, at int, r Request) (*Response, *Error
 		case err != nil:
 			return nil, &Error{Status: resp.StatusCode, Message: "answer could not be read to its end", Kind: ErrUnavailable, Cause: plain(err), Uncertain: true}
 		case isHTML(resp.Header.Get("Content-Type"), body):
-			e := c.answer(resp, body)
+			e := c.answer(resp, body).hide(hide)
 			e.Message = "answered HTML, is this really " + title(c.endpoint.Name) + "?"
 			return nil, e
 		}
 		c.prefer(at, resp.Header.Get("X-Marathon-Leader"))
 		return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 	}
-	e = c.answer(resp, body)
+	e = c.answer(resp, body).hide(hide)
 	if e.HTML && e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden {
 		e.Message = "answered HTML, is this really " + title(c.endpoint.Name) + "?"
 	}
@@ -264,20 +271,25 @@ func (c *Client) Stream(ctx context.Context, r Request) (*http.Response, error) 
 }
 
 func (c *Client) stream(ctx context.Context, at int, r Request) (*http.Response, *Error) {
+	auth, err := c.endpoint.authorization()
+	if err != nil {
+		return nil, &Error{Kind: ErrUnavailable, Cause: errors.Join(errLocal, err)}
+	}
+	hide := hider(auth, r.Secrets)
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(c.endpoint.Timeout, func() { cancel(context.DeadlineExceeded) })
-	resp, e := c.send(ctx, at, r)
+	resp, e := c.send(ctx, at, r, auth)
 	if e != nil {
 		timer.Stop()
 		cancel(nil)
-		return nil, e
+		return nil, e.hide(hide)
 	}
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // an excerpt will do
 		_ = resp.Body.Close()
 		timer.Stop()
 		cancel(nil)
-		return nil, c.answer(resp, body)
+		return nil, c.answer(resp, body).hide(hide)
 	}
 	timer.Stop()
 	resp.Body = &streamBody{ReadCloser: resp.Body, cancel: func() { cancel(nil) }}

@@ -2,6 +2,7 @@ package framework
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -267,4 +268,37 @@ func stripTags(b []byte) []byte {
 		}
 	}
 	return out
+}
+
+// hider replaces what must not be shown: the secrets of a request, and what its Authorization header says.
+func hider(authorization string, secrets []string) *strings.Replacer {
+	pairs := []string{}
+	add := func(s string) {
+		if s != "" {
+			pairs = append(pairs, s, "<secret>")
+		}
+	}
+	for _, s := range secrets {
+		add(s)
+	}
+	_, credentials, _ := strings.Cut(authorization, " ")
+	add(credentials)
+	if plain, err := base64.StdEncoding.DecodeString(credentials); err == nil {
+		_, password, _ := strings.Cut(string(plain), ":")
+		add(password)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// hide takes secrets out of what a server may have repeated. A password of one letter would take every such letter along, and
+// that is as it should be.
+func (e *Error) hide(h *strings.Replacer) *Error {
+	e.Message, e.Body = h.Replace(e.Message), h.Replace(e.Body)
+	for i := range e.Details {
+		e.Details[i].Path = h.Replace(e.Details[i].Path)
+		for j := range e.Details[i].Errors {
+			e.Details[i].Errors[j] = h.Replace(e.Details[i].Errors[j])
+		}
+	}
+	return e
 }

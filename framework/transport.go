@@ -45,17 +45,14 @@ func newTransport(e Endpoint) (*http.Transport, error) {
 }
 
 // send makes one request at one URL and follows redirects with method and body unchanged.
-func (c *Client) send(ctx context.Context, at int, r Request) (*http.Response, *Error) {
-	auth, err := c.endpoint.authorization()
-	if err != nil {
-		return nil, &Error{Kind: ErrUnavailable, Cause: errors.Join(errLocal, err)}
-	}
+func (c *Client) send(ctx context.Context, at int, r Request, auth string) (*http.Response, *Error) {
 	u, err := url.Parse(c.bases[at].String() + target(r))
 	if err != nil {
 		return nil, &Error{Kind: ErrInvalid, Message: "request path can't be understood"}
 	}
 	var sent atomic.Bool
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
+	status := 0
 	for range maxRedirects {
 		sent.Store(false)
 		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), r.Method, u.String(), bodyReader(r.Body))
@@ -81,12 +78,13 @@ func (c *Client) send(ctx context.Context, at int, r Request) (*http.Response, *
 		if !isRedirect(resp.StatusCode) || location == "" {
 			return resp, nil
 		}
+		status = resp.StatusCode
 		_ = resp.Body.Close() // nothing in it is used
 		if u, err = u.Parse(location); err != nil || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, &Error{Status: resp.StatusCode, Kind: ErrUnavailable, Message: "redirected to an address that can't be understood"}
 		}
 	}
-	return nil, &Error{Kind: ErrUnavailable, Message: fmt.Sprintf("redirected more than %d times", maxRedirects)}
+	return nil, &Error{Status: status, Kind: ErrUnavailable, Message: fmt.Sprintf("redirected more than %d times", maxRedirects)}
 }
 
 func isRedirect(status int) bool {

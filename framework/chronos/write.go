@@ -103,7 +103,7 @@ func (k *Client) post(ctx context.Context, want Job, body json.RawMessage) (Job,
 	const tries = 3
 	var err error
 	for range tries {
-		_, err = k.do(ctx, framework.Request{Method: http.MethodPost, Path: path, Body: body})
+		_, err = k.do(ctx, framework.Request{Method: http.MethodPost, Path: path, Body: body, Secrets: []string{want.Env[framework.EnvSecret], want.Env[framework.EnvSpec]}})
 		if err != nil && !framework.Uncertain(err) {
 			return Job{}, err
 		}

@@ -105,7 +105,7 @@ func (m *Client) CreateApp(ctx context.Context, app json.RawMessage) (App, error
 	}
 	const tries = 3
 	for try := 1; ; try++ {
-		resp, err := m.c.Do(ctx, framework.Request{Method: http.MethodPost, Path: "/v2/apps", Body: app})
+		resp, err := m.c.Do(ctx, framework.Request{Method: http.MethodPost, Path: "/v2/apps", Body: app, Secrets: secrets(want)})
 		if err == nil {
 			return m.created(resp.Body, want)
 		}
@@ -128,6 +128,9 @@ func (m *Client) CreateApp(ctx context.Context, app json.RawMessage) (App, error
 		}
 	}
 }
+
+// secrets are what errors about an app must not show.
+func secrets(a App) []string { return []string{a.Env[framework.EnvSecret], a.Env[framework.EnvSpec]} }
 
 // created reads the answer to a POST. The app is bare in it, not wrapped in "app".
 func (m *Client) created(body []byte, want App) (App, error) {

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	calibrations = 3   // of each size and number of threads; the fastest counts
-	calibrateFor = 0.4 // seconds of each, about
+	calibrations = 5   // of each size and number of threads; the fastest counts
+	calibrateFor = 0.3 // seconds of each, about
 )
 
 // usage is a line of linpack's own report.

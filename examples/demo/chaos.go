@@ -13,6 +13,7 @@ type chaos struct {
 	dev     *dev
 	moments []time.Duration // since submission, ascending; those still to come
 	killed  int
+	alive   bool // the agent has answered since the last kill
 }
 
 func newChaos(o options, d *dev) *chaos {
@@ -26,9 +27,13 @@ func newChaos(o options, d *dev) *chaos {
 	return c
 }
 
-// step kills once if a moment has come and there is an agent; else the kill waits for one. It says what it did.
+// answered says that there is an agent that is at work.
+func (c *chaos) answered() { c.alive = true }
+
+// step kills once if a moment has come and there is an agent; else the kill waits for one. Every other kill takes an agent that is
+// still finding its way, if there is one; the others wait until it is at work. It says what it did.
 func (c *chaos) step(elapsed time.Duration) string {
-	if len(c.moments) == 0 || elapsed < c.moments[0] {
+	if len(c.moments) == 0 || elapsed < c.moments[0] || !c.alive && c.killed%2 == 0 {
 		return ""
 	}
 	pid := c.dev.agent()
@@ -37,6 +42,7 @@ func (c *chaos) step(elapsed time.Duration) string {
 	}
 	c.moments = c.moments[1:]
 	c.killed++
+	c.alive = false
 	return fmt.Sprintf("kill -9 of the agent, process %d (%d)", pid, c.killed)
 }
 

@@ -85,6 +85,7 @@ func (s *show) watch(ctx context.Context, d *dev, c *chaos) error {
 		switch {
 		case err == nil:
 			seen = now
+			c.answered()
 		case ctx.Err() != nil:
 			continue
 		case !errors.Is(err, api.ErrUnreachable) || now.Sub(seen) > agentGone:

@@ -10,5 +10,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(ShimMain(os.Args[2:]))
 	}
+	if os.Getenv(agentEnv) != "" {
+		os.Exit(agentMain(os.Args[1:]))
+	}
 	os.Exit(m.Run())
 }

@@ -73,25 +73,32 @@ func (s *shim) main() int {
 	signal.Notify(drop, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2)
 	answer := os.NewFile(replyFD, "reply")
 
+	var end *container.Exit // to be written yet
 	started, err := s.claim()
 	if err == nil {
-		err = s.start()
-		if err != nil {
-			s.failed(err)
+		if err = s.start(); err != nil {
+			x := s.failed(err)
+			end = &x
 		}
 	}
 	rep := reply{Started: started}
 	if err != nil {
 		rep.Error = err.Error()
 	}
+	if end != nil && s.tryExit(*end) == nil { // first, if it can be: who hears of it finds it
+		end = nil
+	}
 	if aerr := errors.Join(json.NewEncoder(answer).Encode(rep), answer.Close()); aerr != nil {
 		s.log.Info("nobody hears the shim", "err", aerr) // the agent was killed meanwhile: the container runs all the same
 	}
-	if err != nil {
-		return 1
+	switch {
+	case end != nil:
+		s.writeExit(*end)
+	case err == nil:
+		s.watch()
+		return 0
 	}
-	s.watch()
-	return 0
+	return 1
 }
 
 // claim makes this the one shim that ever runs the container. started: another one did before.
@@ -153,15 +160,15 @@ func (s *shim) note(pid int) error {
 	return writeFile(s.dir, pidName, s.run)
 }
 
-// failed writes the end of a container whose command never ran.
-func (s *shim) failed(err error) {
+// failed is the end of a container whose command never ran.
+func (s *shim) failed(err error) container.Exit {
 	s.log.Error("start", "err", err)
 	x := container.Exit{Code: container.CodeSetup, Finished: time.Now(), Reason: err.Error()}
 	var f *fault
 	if errors.As(err, &f) {
 		x.Code = f.Code
 	}
-	s.finish(x)
+	return s.finish(x)
 }
 
 // watch reaps the payload and all orphans of it, and when the payload ends writes the container's end.
@@ -172,7 +179,7 @@ func (s *shim) watch() {
 	x := s.reapPayload()
 	cancel()
 	wg.Wait()
-	s.finish(x)
+	s.writeExit(s.finish(x))
 }
 
 // reapPayload waits for every process that becomes a child of the shim until the payload has ended.
@@ -195,8 +202,8 @@ func (s *shim) reapPayload() container.Exit {
 // killTime bounds how long the leftovers of a container may take to die. One that sleeps uninterruptibly, on a dead NFS server, may take for ever.
 const killTime = time.Minute
 
-// finish kills what is left, reads the counters for the last time and writes x.
-func (s *shim) finish(x container.Exit) {
+// finish kills what is left, and reads the counters for the last time.
+func (s *shim) finish(x container.Exit) container.Exit {
 	if s.cg != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), killTime)
 		defer cancel()
@@ -209,7 +216,16 @@ func (s *shim) finish(x container.Exit) {
 			x.OOM = true
 		}
 	}
-	s.writeExit(x)
+	return x
+}
+
+// tryExit writes exit.json, if nobody has.
+func (s *shim) tryExit(x container.Exit) error {
+	err := writeOnce(s.dir, exitName, x)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // giveUp is how long a shim tries to write an exit status to a full disk; afterwards its container's end is unknown.
@@ -219,8 +235,8 @@ const giveUp = time.Hour
 func (s *shim) writeExit(x container.Exit) {
 	begin := time.Now()
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-		err := writeOnce(s.dir, exitName, x)
-		if err == nil || errors.Is(err, fs.ErrExist) {
+		err := s.tryExit(x)
+		if err == nil {
 			return
 		}
 		if !exists(s.dir) || time.Since(begin) > giveUp {

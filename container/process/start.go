@@ -115,7 +115,9 @@ func (e *Engine) hear(ctx context.Context, pr *os.File, pid int) (reply, error) 
 	if err = json.Unmarshal(b, &rep); err != nil {
 		return reply{}, fmt.Errorf("the shim (process %d) ended without an answer, see its %s", pid, shimLogName)
 	}
-	if rep.Started || rep.Error != "" { // it ends now; wait so that it is gone when Start returns
+	if rep.Started || rep.Error != "" { // it ends now, unless the disk is full; wait so that it is gone when Start returns
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
 		if err = e.proc.wait(ctx, identity{PID: pid, Start: e.startOf(pid)}); err == nil {
 			e.reap(pid)
 		}

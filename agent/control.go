@@ -42,9 +42,7 @@ func (a *Agent) controlLoop(ctx context.Context) error {
 			}
 		}
 		last = time.Now()
-		if a.cfg.Control.Mode != modeObserve {
-			a.decide(ctx, last)
-		}
+		a.decide(ctx, last)
 	}
 }
 
@@ -52,10 +50,14 @@ func (a *Agent) decideSoon() { kick(a.kickControl) }
 
 // acts says whether decisions about a job are carried out.
 func (a *Agent) acts(j *job) bool {
-	return a.cfg.Control.Mode == modeAct && a.policyOf(j).Name() != "none"
+	return a.cfg.Control.Mode == modeAct && a.policyOf(j).Name() != qos.PolicyNone
 }
 
+// policyOf is the policy that decides about a job. An observing agent decides nothing: its figures are those of the policy none.
 func (a *Agent) policyOf(j *job) qos.Policy {
+	if a.cfg.Control.Mode == modeObserve {
+		return a.policies[qos.PolicyNone]
+	}
 	name := cmp.Or(j.row.Local.Policy, j.spec().QoS.Policy, a.cfg.Control.Policy)
 	if p := a.policies[name]; p != nil {
 		return p

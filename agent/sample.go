@@ -76,8 +76,12 @@ func (a *Agent) readCounters(j *job, l *live) {
 	var s cgroup.Sample
 	switch err := l.reader.Read(&s); {
 	case errors.Is(err, cgroup.ErrGone):
-		_ = l.reader.Close() // the container's end arrives by its watch
+		_ = l.reader.Close() // a container's end arrives by its watch
 		l.reader = nil
+		if !j.row.Local.Adopted { // the cgroup is ours, and stays as long as the container is kept
+			j.note(time.Now(), "fault", "its cgroup was removed: its CPU time can't be read any more, nor limited")
+			a.log.Error("a container's cgroup was removed", "job", j.spec().Name, "container", l.container)
+		}
 		return
 	case err != nil:
 		a.metrics.readErrors.Inc()

@@ -117,14 +117,22 @@ func (s *Server) Addrs() (marathon, chronos, mesos string) {
 func (s *Server) Run(ctx context.Context) error {
 	defer s.closeAll()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.marathon.Run(ctx) })
-	g.Go(func() error { return s.chronos.Run(ctx) })
-	g.Go(func() error { return s.node.Run(ctx) })
+	g.Go(func() error {
+		// the node outlives the frameworks, so that they don't take the end of all tasks for failures
+		nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
+		var n, frameworks errgroup.Group
+		n.Go(func() error { return s.node.Run(nodeCtx) })
+		frameworks.Go(func() error { return s.marathon.Run(ctx) })
+		frameworks.Go(func() error { return s.chronos.Run(ctx) })
+		err := frameworks.Wait()
+		stopNode()
+		return errors.Join(err, n.Wait())
+	})
 	names := []string{"marathon", "chronos", "mesos"}
 	for i, h := range []http.Handler{s.marathon.Handler(), s.chronos.Handler(), s.node.Handler()} {
 		realm := map[string]string{"marathon": "Mesosphere", "chronos": "Mesosphere", "mesos": "mesos-agent-readonly"}[names[i]]
 		srv := &http.Server{
-			Handler:           s.authenticated(realm, s.admin(s.faults.wrap(names[i], h))),
+			Handler:           local(s.authenticated(realm, s.admin(s.faults.wrap(names[i], h)))),
 			ReadHeaderTimeout: 10 * time.Second,
 			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
@@ -145,6 +153,23 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// local refuses what a web page in a browser on this machine may send: requests across origins, and those to a name that the page's
+// owner has pointed at loopback.
+func local(next http.Handler) http.Handler {
+	next = http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if ip := net.ParseIP(strings.Trim(host, "[]")); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			http.Error(w, "the development scheduler answers to loopback addresses and localhost only", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // authenticated asks for the credentials, if there are any. Both are hashed so that the comparison tells nothing of their length.

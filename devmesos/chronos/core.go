@@ -2,11 +2,7 @@ package chronos
 
 import (
 	"fmt"
-	"math"
-	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"qosctl/devmesos/node"
@@ -212,83 +208,6 @@ func (c *Core) launch(j *Job, q queued, now time.Time) bool {
 	return true
 }
 
-// Status takes a task's status update.
-func (c *Core) Status(now time.Time, st node.Status) {
-	r := c.running[st.TaskID]
-	if r == nil {
-		return // of a deleted job, or one that was given up as lost
-	}
-	r.state = st.State
-	switch st.State {
-	case node.Staging, node.Starting, node.Running, node.Killing:
-		return
-	}
-	delete(c.running, st.TaskID)
-	c.changed = true
-	j := c.store[r.job]
-	if j == nil {
-		return
-	}
-	switch st.State {
-	case node.Finished:
-		c.succeeded(j, now)
-	case node.Failed, node.Lost:
-		c.failed(j, r.attempt, now)
-	}
-	if len(c.queue) > 0 && c.nextOffer.After(now) {
-		c.nextOffer = now // the resources are offered again
-	}
-}
-
-func (c *Core) succeeded(j *Job, now time.Time) {
-	j.SuccessCount++
-	j.ErrorsSinceLastSuccess = 0
-	j.LastSuccess = now.UTC().Format(stamp)
-	c.changed = true
-	if s, ok := parseSchedule(j.Schedule, j.zone(), now); ok && j.scheduled() && s.repeat == 0 {
-		j.Disabled = true
-	}
-	c.fireChildren(j.Name, now)
-}
-
-func (c *Core) failed(j *Job, attempt int, now time.Time) {
-	if attempt < j.Retries && (j.LastError == "" || j.LastSuccess >= j.LastError) {
-		c.retries = append(c.retries, queued{job: j.Name, due: now.Add(failureRetry), attempt: attempt + 1})
-		return
-	}
-	j.ErrorCount++
-	j.ErrorsSinceLastSuccess++
-	j.LastError = now.UTC().Format(stamp)
-	j.Disabled = false
-	c.changed = true
-	if j.SoftError {
-		c.fireChildren(j.Name, now)
-	}
-}
-
-// fireChildren queues the jobs of which all parents have now run since their own last run.
-func (c *Core) fireChildren(parent string, now time.Time) {
-	for _, name := range c.order {
-		child := c.store[name]
-		if !c.graph[name] || !slices.Contains(child.Parents, parent) {
-			continue
-		}
-		if c.done[name] == nil {
-			c.done[name] = map[string]int{}
-		}
-		c.done[name][parent]++
-		if slices.ContainsFunc(child.Parents, func(p string) bool { return c.done[name][p] == 0 }) {
-			continue
-		}
-		for _, p := range child.Parents {
-			c.done[name][p]--
-		}
-		if !child.Disabled {
-			c.enqueue(queued{job: name, due: now}, now)
-		}
-	}
-}
-
 // drop forgets a job and what waits of it.
 func (c *Core) drop(name string) {
 	delete(c.store, name)
@@ -301,18 +220,6 @@ func (c *Core) drop(name string) {
 	c.changed = true
 }
 
-// lost counts a run that a former life has left.
-func (c *Core) lost(taskID string, now time.Time) {
-	parts := strings.SplitN(taskID, ":", 5)
-	if len(parts) != 5 || parts[0] != "ct" {
-		return
-	}
-	attempt, err := strconv.Atoi(parts[2])
-	if j := c.store[parts[3]]; err == nil && j != nil {
-		c.failed(j, attempt, now)
-	}
-}
-
 // state is what the summary says of a job.
 func (c *Core) state(name string) string {
 	if n := c.runningOf(name); n > 0 {
@@ -322,118 +229,4 @@ func (c *Core) state(name string) string {
 		return "queued"
 	}
 	return "idle"
-}
-
-// valid checks a new job; Chronos does not check a replacement that well.
-func (c *Core) valid(j *Job, isNew bool, now time.Time) error {
-	if isNew && !nameForm.MatchString(j.Name) {
-		return badRequest("the job's name is invalid. Allowed names: '%s'", nameText)
-	}
-	if math.Abs(j.CPUs) > 1e6 || math.Abs(j.Mem) > 1e9 {
-		return badRequest("requirement failed: cpus or mem out of range")
-	}
-	if !j.scheduled() {
-		return nil
-	}
-	s, ok := parseSchedule(j.Schedule, j.zone(), now)
-	if !ok {
-		return badRequest("Cannot parse schedule '%s' (wtf bro)", j.Schedule)
-	}
-	if isNew && s.start.Year() < 1970 {
-		return badRequest("Scheduled start date '%s' is before 1970!", s.start.UTC().Format(stamp))
-	}
-	if isNew && len(j.URIs) > 0 && len(j.Fetch) > 0 {
-		return badRequest("Tried to add both uri (deprecated) and fetch parameters on %s", j.Name)
-	}
-	return nil
-}
-
-// Post creates a job, which the main loop will notice in a moment, or replaces one, at once and as a whole, counters included.
-func (c *Core) Post(j *Job, now time.Time) error {
-	old := c.store[j.Name]
-	if err := c.valid(j, old == nil, now); err != nil {
-		return err
-	}
-	c.store[j.Name] = j
-	c.changed = true
-	if old == nil {
-		c.order = append(c.order, j.Name)
-		c.wakeAt(now.Add(graphDelay)) // a replacement wakes nobody
-	}
-	return nil
-}
-
-// find looks in the graph.
-func (c *Core) find(name string) (*Job, error) {
-	if !c.graph[name] || c.store[name] == nil {
-		return nil, notFound(name)
-	}
-	return c.store[name], nil
-}
-
-// Start queues a run by hand.
-func (c *Core) Start(name string, now time.Time) error {
-	if _, err := c.find(name); err != nil {
-		return err
-	}
-	c.enqueue(queued{job: name, due: now}, now)
-	return nil
-}
-
-// Kill ends all runs of a job.
-func (c *Core) Kill(name string) error {
-	if _, err := c.find(name); err != nil {
-		return err
-	}
-	for id, r := range c.running {
-		if r.job == name {
-			c.cluster.Kill(frameworkName, id)
-		}
-	}
-	return nil
-}
-
-// Delete removes a job: its runs are killed, its children get its parents.
-func (c *Core) Delete(name string) error {
-	j, err := c.find(name)
-	if err != nil {
-		return err
-	}
-	if err := c.Kill(name); err != nil {
-		return err
-	}
-	for _, child := range c.store {
-		if !slices.Contains(child.Parents, name) {
-			continue
-		}
-		child.Parents = slices.DeleteFunc(child.Parents, func(p string) bool { return p == name })
-		for _, p := range j.Parents {
-			if !slices.Contains(child.Parents, p) {
-				child.Parents = append(child.Parents, p)
-			}
-		}
-		if len(child.Parents) == 0 { // was the last one: the child takes over its schedule
-			child.Schedule, child.ScheduleTimeZone = j.Schedule, j.ScheduleTimeZone
-		}
-	}
-	c.drop(name)
-	return nil
-}
-
-// apiError is an answer other than success.
-type apiError struct {
-	status  int
-	message string
-}
-
-func (e *apiError) Error() string { return e.message }
-
-func badRequest(format string, args ...any) error {
-	return &apiError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-// notFound is a 400, for Chronos has no 404 for jobs; the message is Java's stack trace.
-func notFound(name string) error {
-	return badRequest("java.lang.IllegalArgumentException: requirement failed: Job '%s' not found\n\tat scala.Predef$.require(Predef.scala:224)\n"+
-		"\tat org.apache.mesos.chronos.scheduler.api.JobManagementResource.trigger(JobManagementResource.scala:162)\n", name)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sosodev/duration"
@@ -37,19 +38,20 @@ func parseSchedule(text, zone string, now time.Time) (s schedule, ok bool) {
 		}
 		s.repeat = n
 	}
-	if s.start, ok = parseStart(m[2], zone, now); !ok {
-		return s, false
+	if s.start, ok = parseStart(m[2], zone, now); !ok || s.start.Year() < 1800 || s.start.Year() > 9999 {
+		return s, false // beyond what a time.Duration spans, and beyond four digits
 	}
 	s.periodText = m[3]
 	if s.periodText == "P" {
 		return s, true
 	}
 	d, err := duration.Parse(s.periodText)
-	if err != nil || d.Negative {
+	if err != nil || d.Negative || !strings.ContainsAny(s.periodText, "0123456789") {
 		return s, false
 	}
 	s.period = d.ToTimeDuration()
-	return s, s.period >= 0
+	const century = 100 * 365 * 24 * time.Hour
+	return s, s.period >= 0 && s.period <= century
 }
 
 func parseStart(text, zone string, now time.Time) (time.Time, bool) {

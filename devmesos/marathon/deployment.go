@@ -107,6 +107,9 @@ func (c *Core) commit(id string, a *App) {
 		s = &appState{versions: map[string]*App{}}
 		c.apps[id] = s
 	}
+	if s.spec != nil && configVersion(s.spec) != configVersion(a) {
+		s.delay = launchDelay{} // it is kept by app and configuration
+	}
 	s.spec, s.deleted = a, false
 	s.versions[*a.Version] = a
 }
@@ -212,22 +215,28 @@ func (c *Core) stopAll(s *appState, now time.Time) bool {
 	return true
 }
 
+// maxScheduled bounds the instances of an app that wait to be launched: others are thought of when these have been.
+const maxScheduled = 100
+
 // scale adds or ends instances until there are as many as the definition says; true when they run and the surplus has ended.
 func (c *Core) scale(s *appState, a *App, now time.Time) bool {
 	var keep []*instance
-	running, leaving := 0, 0
+	running, leaving, scheduled := 0, 0, 0
 	for _, i := range s.instances {
 		switch {
 		case i.doomed:
 			leaving++
 		case !i.inactive:
 			keep = append(keep, i)
-			if i.State == node.Running {
+			switch {
+			case i.State == node.Running:
 				running++
+			case i.TaskID == "":
+				scheduled++
 			}
 		}
 	}
-	for n := len(keep); n < *a.Instances; n++ {
+	for n := len(keep); n < *a.Instances && scheduled < maxScheduled; n, scheduled = n+1, scheduled+1 {
 		s.instances = append(s.instances, newInstance(a))
 	}
 	if extra := len(keep) - *a.Instances; extra > 0 {

@@ -138,7 +138,9 @@ func (c *Core) Status(now time.Time, st node.Status) {
 		if st.State == node.Running && i.Started.IsZero() {
 			i.Started = now
 		}
-		s.delay.rebase(now)
+		if st.State != node.Killing {
+			s.delay.rebase(now)
+		}
 	}
 	c.changed(s, i, now)
 	if i.doomed && st.State == node.Unreachable {

@@ -47,6 +47,11 @@ func capacities(n, healthyOld int, u UpgradeStrategy) (killNow, capacity int) {
 
 // advance kills old instances and adds new ones as far as allowed; true when all that is left is new and ready.
 func (r *replacement) advance(c *Core, s *appState, now time.Time) bool {
+	for _, i := range slices.Clone(s.instances) {
+		if i.TaskID == "" && i.config != configVersion(r.target) {
+			s.remove(i) // it ended by itself meanwhile: its successor is one of the new ones
+		}
+	}
 	var old []*instance
 	present, started, ready := 0, 0, 0
 	count := func() {
@@ -76,7 +81,13 @@ func (r *replacement) advance(c *Core, s *appState, now time.Time) bool {
 	}
 	count()
 	n := *r.target.Instances
-	for left := min(n-started, r.capacity-present-started); left > 0; left-- {
+	room := maxScheduled
+	for _, i := range s.instances {
+		if i.TaskID == "" {
+			room--
+		}
+	}
+	for left := min(n-started, r.capacity-present-started, room); left > 0; left-- {
 		s.instances = append(s.instances, newInstance(r.target))
 	}
 	return ready >= n && present == 0

@@ -40,7 +40,8 @@ type realGroups struct {
 func openGroups(o Options, log *slog.Logger) (groups, error) {
 	fs, err := cgroup.New(cgroup.Options{Root: o.CgroupRoot, Proc: o.Proc, Logger: log})
 	if err != nil {
-		return nil, fmt.Errorf("open cgroups: %w", err)
+		log.Warn("tasks run without cgroups: there are none here that can be used", "root", o.CgroupRoot, "err", err)
+		return noGroups{}, nil
 	}
 	err = fs.AccessBelow(o.Parent)
 	switch {

@@ -195,17 +195,19 @@ func (n *Node) Launch(t Task) error {
 // TASK_LOST, as reconciliation would; one for an unreachable task gets lost.
 func (n *Node) Kill(framework, id string) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	t, f := n.tasks[id], n.frameworks[framework]
-	known := t != nil && t.Framework == framework
-	muted := known && t.muted
-	n.mu.Unlock()
 	switch {
-	case !known && f != nil:
+	case t != nil && t.Framework == framework:
+		if !t.muted {
+			poke(t.kill)
+		}
+	case f == nil, n.stopped, slices.ContainsFunc(n.completed, func(t *task) bool { return t.ID == id }):
+		// the last update of a task that has just ended is on its way
+	default:
 		n.wg.Go(func() {
 			f.status(Status{TaskID: id, State: Lost, Message: "Reconciliation: Task is unknown to the agent", At: time.Now()})
 		})
-	case known && !muted:
-		poke(t.kill)
 	}
 }
 

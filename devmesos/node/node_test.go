@@ -244,7 +244,11 @@ func TestResourcesAreBookedAndGivenBack(t *testing.T) {
 		t.Errorf("after the end: offer %g cpus, first port %d", o.CPUs, o.Ports[0])
 	}
 	n.Kill("marathon", "a")
-	r.await(t, "a", Lost) // unknown by now
+	n.Kill("marathon", "never")
+	r.await(t, "never", Lost)
+	if got := r.states("a"); got != "KILLED" {
+		t.Errorf("states %s", got)
+	}
 }
 
 func TestUnreachableTaskRunsOnAndReturns(t *testing.T) {

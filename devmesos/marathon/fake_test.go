@@ -1,0 +1,104 @@
+package marathon
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"qosctl/devmesos/node"
+)
+
+// fake is a cluster of one node without processes. Tests say what becomes of the tasks.
+type fake struct {
+	cpus  float64
+	live  map[string]node.Task
+	all   []string // launched, in order
+	kills []string
+}
+
+func newFake() *fake { return &fake{cpus: 4, live: map[string]node.Task{}} }
+
+func (f *fake) Offer() node.Offer {
+	o := node.Offer{Hostname: "h1", AgentID: "S0", CPUs: f.cpus, MemMiB: 10000, DiskMiB: 10000, Attributes: map[string]string{"qosctl": "yes"}}
+	for _, t := range f.live {
+		o.CPUs -= t.CPUs
+	}
+	for p := 31000; p < 31100; p++ {
+		if !slices.ContainsFunc(slices.Collect(values(f.live)), func(t node.Task) bool { return slices.Contains(t.Ports, p) }) {
+			o.Ports = append(o.Ports, p)
+		}
+	}
+	return o
+}
+
+func values(m map[string]node.Task) func(func(node.Task) bool) {
+	return func(yield func(node.Task) bool) {
+		for _, t := range m {
+			if !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fake) Launch(t node.Task) error {
+	f.live[t.ID] = t
+	f.all = append(f.all, t.ID)
+	return nil
+}
+
+func (f *fake) Kill(_, id string) { f.kills = append(f.kills, id) }
+
+// bench is a core with its cluster, and a clock that tests turn.
+type bench struct {
+	*Core
+	t      *testing.T
+	f      *fake
+	now    time.Time
+	events []string
+}
+
+func newBench(t *testing.T, legacy bool) *bench {
+	b := &bench{t: t, f: newFake(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	b.Core = NewCore(CoreOptions{Cluster: b.f, Legacy: legacy, Emit: func(kind string, _ map[string]any) { b.events = append(b.events, kind) }})
+	return b
+}
+
+func (b *bench) pass(d time.Duration) {
+	b.now = b.now.Add(d)
+	b.Tick(b.now)
+}
+
+// create makes an app and lets its first task run.
+func (b *bench) create(body string) {
+	b.t.Helper()
+	if _, _, err := b.Create(b.now, []byte(body), false); err != nil {
+		b.t.Fatal(err)
+	}
+	b.Tick(b.now)
+}
+
+// say reports a state of a task.
+func (b *bench) say(id string, s node.State) {
+	if s.Terminal() {
+		delete(b.f.live, id)
+	}
+	b.Status(b.now, node.Status{TaskID: id, State: s, At: b.now})
+	b.Tick(b.now)
+}
+
+func (b *bench) patch(id, body string, force bool) (*deployment, error) {
+	d, _, err := b.Update(b.now, id, []byte(body), force, true, false)
+	b.Tick(b.now)
+	return d, err
+}
+
+// last is the task launched last.
+func (b *bench) last() string { return b.f.all[len(b.f.all)-1] }
+
+func (b *bench) launched() int { return len(b.f.all) }
+
+const polite = `"cmd":"sleep 1","cpus":1,"upgradeStrategy":{"minimumHealthCapacity":0,"maximumOverCapacity":0}`
+
+func app(id, rest string) string { return fmt.Sprintf(`{"id":%q,%s}`, id, rest) }

@@ -47,7 +47,7 @@ type Field struct {
 func Fields(framework Framework) []Field {
 	switch framework {
 	case Marathon:
-		return slices.Concat(marathonFields(), marathonContainerFields(), marathonReadOnlyFields())
+		return slices.Concat(marathonFields(), marathonPlaceFields(), marathonContainerFields(), marathonReadOnlyFields())
 	case Chronos:
 		return slices.Concat(chronosFields(), chronosContainerFields())
 	}

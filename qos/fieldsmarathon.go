@@ -1,6 +1,7 @@
 package qos
 
-// marathonFields are the fields of Marathon's app, of versions 1.4 to 1.11. Source: app.raml of 1.5 and later, AppDefinition.json of 1.4.
+// marathonFields are the fields of an app about what runs, with what, and for whom. Versions 1.4 to 1.11. Source: app.raml of 1.5 and
+// later, AppDefinition.json of 1.4.
 func marathonFields() []Field {
 	return []Field{
 		{Name: "id", Type: TextField, Held: Kept, InPlace: Kept, Reason: "name of the job; the groups before its last part are the tenant"},
@@ -38,6 +39,12 @@ func marathonFields() []Field {
 		{Name: "constraints", Type: ListField, Held: Kept, InPlace: Kept, Reason: "the configured placement constraint is added, so that a job lands on a node with an agent"},
 		{Name: "acceptedResourceRoles", Type: TextsField, Held: Kept, InPlace: Kept, Reason: "decides about offers, not about the job"},
 		{Name: "role", Type: TextField, Held: Kept, InPlace: Kept, Reason: "decides about offers, not about the job"},
+	}
+}
+
+// marathonPlaceFields are the fields about an app's network, its checks, and when its tasks are stopped and started.
+func marathonPlaceFields() []Field {
+	return []Field{
 		{Name: "networks", Type: ObjectsField, Held: Translated, InPlace: Kept, Reason: "the stand-in runs on the host's network; the job's container gets this one"},
 		{Name: "networks.mode", Type: TextField, Held: Translated, InPlace: Kept, Reason: "host, container/bridge, or container with a name"},
 		{Name: "networks.name", Type: TextField, Held: Translated, InPlace: Kept, Reason: "name of the network of mode container"},

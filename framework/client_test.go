@@ -277,7 +277,9 @@ func TestARedirectKeepsMethodAndBodyAndTheCredentialsAtHome(t *testing.T) {
 		_, _ = w.Write([]byte(`{}`))
 	})
 	elsewhere := strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
-	s, _ := serve(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere+"/x", http.StatusFound) })
+	s, _ := serve(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere+"/x", http.StatusFound)
+	})
 	c := newClient(t, Endpoint{URLs: []string{s.URL}, Username: "u", Password: "pass"})
 	if _, err := c.Do(t.Context(), post()); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func lifecycle(t *testing.T, b *bench) {
 	if err := b.Engine.Start(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	b.says(t, id, "up\n")
+	b.up(t, id)
 	i = b.inspect(t, id)
 	if i.State != container.Running || i.PID <= 0 || i.Exit != nil || i.Started.Before(i.Created) || i.Cgroup.CPU == "" {
 		t.Errorf("running: %+v", i)
@@ -111,7 +111,7 @@ func badCommand(t *testing.T, b *bench) {
 
 func stopTerm(t *testing.T, b *bench) {
 	id := b.run(t, container.Spec{Command: `trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.01; done`})
-	b.says(t, id, "up\n")
+	b.up(t, id)
 	begin := time.Now()
 	if err := b.Engine.Stop(t.Context(), id, grace); err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func stopTree(t *testing.T, b *bench) {
 	id := b.run(t, container.Spec{Command: `trap 'wait; exit 0' TERM
 (trap 'echo child; exit 0' TERM; echo up; while :; do sleep 0.01; done) &
 while :; do wait; done`})
-	b.says(t, id, "up\n")
+	b.up(t, id)
 	if err := b.Engine.Stop(t.Context(), id, grace); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ while :; do wait; done`})
 
 func stopKill(t *testing.T, b *bench) {
 	id := b.run(t, container.Spec{Command: `trap '' TERM; echo up; while :; do sleep 0.01; done`})
-	b.says(t, id, "up\n")
+	b.up(t, id)
 	const short = 300 * time.Millisecond
 	begin := time.Now()
 	if err := b.Engine.Stop(t.Context(), id, short); err != nil {

@@ -207,7 +207,7 @@ func reopened(t *testing.T, b *bench) {
 	ended := b.run(t, container.Spec{Command: "echo done; exit 9"})
 	b.wait(t, ended)
 	live := b.run(t, container.Spec{Command: `echo up; while ! [ -e go ]; do sleep 0.01; done; echo gone; exit 6`, Limits: container.Limits{CPUs: 0.5}, Labels: map[string]string{"k": "v"}})
-	b.says(t, live, "up\n")
+	b.up(t, live)
 	pid := b.inspect(t, live).PID
 
 	b.Engine = b.Reopen(t)

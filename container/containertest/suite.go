@@ -181,9 +181,10 @@ func (b *bench) output(t *testing.T, id string, s container.Stream, offset int64
 	return out
 }
 
-// says waits until a container has written text to its standard output.
-func (b *bench) says(t *testing.T, id, text string) {
+// up waits until a container has written that it is up.
+func (b *bench) up(t *testing.T, id string) {
 	t.Helper()
+	const text = "up\n"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	r, err := b.Engine.Logs(ctx, id, container.Stdout, 0)
@@ -194,21 +195,5 @@ func (b *bench) says(t *testing.T, id, text string) {
 	got := make([]byte, len(text))
 	if _, err = io.ReadFull(r, got); err != nil || string(got) != text {
 		t.Fatalf("output %q, %v; want %q", got, err, text)
-	}
-}
-
-// eventually looks until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-end.C:
-			t.Fatalf("not within %v: %s", patience, what)
-		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -147,9 +148,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (container.Info, error)
 // info joins what the Mesos agent says with what the kernel has.
 func (e *Engine) info(t Task) container.Info {
 	labels := map[string]string{}
-	for k, v := range t.Labels {
-		labels[k] = v
-	}
+	maps.Copy(labels, t.Labels)
 	labels[TaskLabel], labels[NameLabel], labels[FrameworkLabel] = t.ID, t.Name, t.FrameworkName
 	i := container.Info{ID: t.ContainerID, Labels: labels, Started: t.Started, Limits: container.Limits{CPUs: t.CPUs, Shares: t.CPUs}}
 	g := e.group(i.ID)

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -38,7 +39,7 @@ func options(t *testing.T) Options {
 	fmt.Fprint(h, t.Name(), dir)
 	parent := fmt.Sprintf("/qosctl-test-%d-%x", os.Getpid(), h.Sum32())
 	t.Cleanup(func() {
-		if err := fs.Kill(t.Context(), parent); err != nil {
+		if err := fs.Kill(context.Background(), parent); err != nil {
 			t.Logf("kill what a test left: %v", err)
 		}
 		if err := fs.Remove(parent); err != nil {

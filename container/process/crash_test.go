@@ -46,7 +46,7 @@ func agentMain(args []string) int {
 		if err = e.Start(context.Background(), id); err != nil {
 			return 1
 		}
-		fmt.Println("started", id)
+		fmt.Fprintln(os.Stdout, "started", id)
 	}
 }
 

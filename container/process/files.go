@@ -24,7 +24,7 @@ const (
 
 // writeFile replaces dir/name by v as JSON: it is there whole or not at all, and survives a power cut.
 func writeFile(dir, name string, v any) error {
-	return write(dir, name, v, func(tmp, dst string) error { return os.Rename(tmp, dst) })
+	return write(dir, name, v, os.Rename)
 }
 
 // writeOnce is writeFile for a file that is never replaced: of several writers the first wins, the others get fs.ErrExist.

@@ -164,8 +164,7 @@ func (s *shim) note(pid int) error {
 func (s *shim) failed(err error) container.Exit {
 	s.log.Error("start", "err", err)
 	x := container.Exit{Code: container.CodeSetup, Finished: time.Now(), Reason: err.Error()}
-	var f *fault
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*fault](err); ok {
 		x.Code = f.Code
 	}
 	return s.finish(x)

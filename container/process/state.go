@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -49,12 +50,15 @@ type record struct {
 	fault    error
 }
 
-// cgroup is the path of the container's cgroup, "" if no file says it.
+// cgroup is the path of the container's cgroup, "" if no file says it. A spoilt file must not lead to somebody else's cgroup: the last
+// name of the path is the container's.
 func (r *record) cgroup() string {
-	if r.conf.Cgroup != "" {
-		return r.conf.Cgroup
+	for _, p := range []string{r.conf.Cgroup, r.run.Cgroup} {
+		if path.Base(p) == r.id && path.Clean(p) == p && path.IsAbs(p) {
+			return p
+		}
 	}
-	return r.run.Cgroup
+	return ""
 }
 
 // settleGrace bounds how long the leftovers of a container whose shim is gone may take to die.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"qosctl/cgroup"
 	"qosctl/container"
 )
 
@@ -95,15 +97,24 @@ func TestWhatIsFoundOnDisk(t *testing.T) {
 
 // FuzzState: no content of a container's files makes an engine panic, or its list fail.
 func FuzzState(f *testing.F) {
-	f.Add([]byte(`{"spec":{"id":"x"},"cgroup":""}`), []byte(`{"pid":1,"start_time":2,"shim":{"pid":0},"boot":"b"}`), []byte(`{"code":1}`))
+	f.Add([]byte(`{"spec":{"id":"x"},"cgroup":""}`), []byte(`{"pid":1,"start_time":2,"shim":{"pid":0},"boot":"b","cgroup":"/x"}`), []byte(`{"code":1}`))
 	f.Add([]byte(`null`), []byte(`[]`), []byte(``))
 	f.Add([]byte(`{"spec":{"limits":{"cpus":1e999}}}`), []byte(`{"pid":-1}`), []byte(`{"finished":"never"}`))
 	f.Fuzz(func(t *testing.T, conf, pid, exit []byte) {
-		dir := t.TempDir()
-		e := &Engine{o: Options{Dir: dir}, proc: procTable{"/proc"}, boot: "not this one", children: map[int]struct{}{}}
+		// Cgroups of a host that has none: what is read must not lead to a real one.
+		root, dir := t.TempDir(), t.TempDir()
+		for _, c := range []string{"cpu", "cpuacct"} {
+			put(t, filepath.Join(root, c, "cgroup.procs"), "", 0o644)
+			put(t, filepath.Join(root, c, "cpu.shares"), "1024", 0o644)
+			put(t, filepath.Join(root, c, "cpuacct.usage"), "0", 0o644)
+		}
+		fs, err := cgroup.New(cgroup.Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &Engine{o: Options{Dir: dir, Cgroups: fs}, log: slog.New(slog.DiscardHandler), proc: procTable{"/proc"}, boot: "not this one", children: map[int]struct{}{}}
 		files := map[string]any{configName: string(conf), pidName: string(pid), exitName: string(exit), startedName: ""}
 		lay(t, e, "x", files)
-		// Without cgroups to act on: what is read must not lead there.
 		r, err := e.load("x")
 		if err != nil || r.state != container.Exited {
 			t.Errorf("%+v, %v", r, err)

@@ -216,7 +216,11 @@ func (k *Client) act(ctx context.Context, method, path, name string) error {
 		return err
 	}
 	if _, lookErr := k.Job(ctx, name); errors.Is(lookErr, framework.ErrNotFound) {
-		return lookErr
+		if e, ok := errors.AsType[*framework.Error](err); ok {
+			unknown := *e
+			unknown.Kind, unknown.Message = framework.ErrNotFound, fmt.Sprintf("Job %q not found", name)
+			return &unknown
+		}
 	}
 	return err
 }

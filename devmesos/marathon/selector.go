@@ -49,6 +49,9 @@ func selectOne(part string) (func(map[string]string) bool, bool) {
 			continue
 		}
 		k = strings.TrimSpace(k)
+		if v = strings.TrimSpace(v); strings.HasSuffix(op, " ") && (!strings.HasPrefix(v, "(") || !strings.HasSuffix(v, ")")) {
+			return nil, false
+		}
 		values, negate := set(v), op == "!=" || op == " notin "
 		return func(l map[string]string) bool {
 			got, has := l[k]

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +35,8 @@ type standin struct {
 	client   standinClient
 	opts     runOpts
 	out, err io.Writer
-	cursor   string // behind what has been written out
-	claimed  bool   // a claim may have reached the agent
+	cursor   string      // behind what has been written out
+	claimed  atomic.Bool // a claim may have reached the agent
 	mute     map[string]bool
 	pause    func() *backoff
 }
@@ -106,10 +108,9 @@ func (s *standin) run(ctx context.Context, signals <-chan os.Signal) (int, error
 // claim asks until it is answered.
 func (s *standin) claim(ctx context.Context) (api.ClaimResponse, error) {
 	again := s.pause()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { s.claimed.Store(true) }})
 	for {
 		answer, err := s.client.Claim(ctx, s.opts.claim)
-		u, ok := errors.AsType[*api.UnreachableError](err)
-		s.claimed = s.claimed || err == nil || ok && u.Sent || ctx.Err() != nil && !ok
 		if err == nil || ctx.Err() != nil || !worthRepeating(err) {
 			if err != nil && ctx.Err() != nil {
 				err = ctx.Err()
@@ -127,7 +128,7 @@ func (s *standin) claim(ctx context.Context) (api.ClaimResponse, error) {
 
 // stopBeforeRunning ends a stand-in that was told to stop before its claim was answered. The agent may have got the claim all the same.
 func (s *standin) stopBeforeRunning(ctx context.Context, sig syscall.Signal) (int, error) {
-	if !s.claimed {
+	if !s.claimed.Load() {
 		return 128 + int(sig), nil // nothing was started for this task
 	}
 	if err := s.tellStop(ctx, sig); err != nil {

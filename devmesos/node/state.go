@@ -236,12 +236,20 @@ func (n *Node) containers(full bool) []containerJSON {
 // statistics reads a task's counters: the CPU time in user and system mode is the kernel's tick statistic, as Mesos gives it.
 func (n *Node) statistics(t *task) map[string]any {
 	s := map[string]any{"timestamp": seconds(time.Now()), "cpus_limit": t.CPUs + 0.1, "mem_limit_bytes": int64(t.MemMiB+32) << 20}
+	const hz = 100 // USER_HZ
 	path := n.groups.path(t.container)
-	if path == "" {
+	if path == "" { // without cgroups what its session has used is as near as one can get
+		var user, system uint64
+		for _, p := range processes(n.o.Proc) {
+			if p.sid == t.pid {
+				user, system = user+p.user, system+p.system
+			}
+		}
+		s["cpus_user_time_secs"], s["cpus_system_time_secs"] = float64(user)/hz, float64(system)/hz
 		return s
 	}
 	for key, value := range n.read("cpuacct", path, "cpuacct.stat") {
-		s["cpus_"+key+"_time_secs"] = value / 100 // USER_HZ
+		s["cpus_"+key+"_time_secs"] = value / hz
 	}
 	cpu := n.read("cpu", path, "cpu.stat")
 	for from, to := range map[string]string{"nr_periods": "cpus_nr_periods", "nr_throttled": "cpus_nr_throttled"} {

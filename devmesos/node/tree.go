@@ -12,6 +12,7 @@ import (
 type procStat struct {
 	pid, ppid, pgrp, sid int
 	state                byte
+	user, system         uint64 // clock ticks of CPU time, its reaped children's included
 	start                uint64 // clock ticks since boot; with pid it names a process for good
 }
 
@@ -34,9 +35,13 @@ func parseStat(line string) (procStat, bool) {
 		return n
 	}
 	s.pid, s.ppid, s.pgrp, s.sid = num(strings.TrimSpace(line[:open])), num(f[1]), num(f[2]), num(f[3])
-	if err == nil {
-		s.start, err = strconv.ParseUint(f[19], 10, 64)
+	count := func(text string) (n uint64) {
+		if err == nil {
+			n, err = strconv.ParseUint(text, 10, 64)
+		}
+		return n
 	}
+	s.user, s.system, s.start = count(f[11])+count(f[13]), count(f[12])+count(f[14]), count(f[19])
 	return s, err == nil
 }
 

@@ -13,8 +13,8 @@ func TestParseStat(t *testing.T) {
 		want procStat
 		ok   bool
 	}{
-		"plain":                  {"7 (sh)" + rest, procStat{pid: 7, ppid: 1, pgrp: 20, sid: 30, state: 'S', start: 4242}, true},
-		"blanks and brackets":    {"7 (a) R 9 (x)" + rest, procStat{pid: 7, ppid: 1, pgrp: 20, sid: 30, state: 'S', start: 4242}, true},
+		"plain":                  {"7 (sh)" + rest, procStat{pid: 7, ppid: 1, pgrp: 20, sid: 30, state: 'S', user: 5 + 7, system: 6 + 8, start: 4242}, true},
+		"blanks and brackets":    {"7 (a) R 9 (x)" + rest, procStat{pid: 7, ppid: 1, pgrp: 20, sid: 30, state: 'S', user: 5 + 7, system: 6 + 8, start: 4242}, true},
 		"cut":                    {"7 (sh) S 1 2", procStat{}, false},
 		"no command":             {"7 sh S 1", procStat{}, false},
 		"not a number":           {"x (sh)" + rest, procStat{state: 'S'}, false},

@@ -103,8 +103,8 @@ func (k *Client) base(ctx context.Context) (string, error) {
 	}
 	var last error
 	for _, prefix := range []string{prefixV3, prefixV2} {
-		var any []json.RawMessage
-		err := framework.GetJSON(ctx, k.c, prefix+"/jobs", nil, &any)
+		var jobs []json.RawMessage
+		err := framework.GetJSON(ctx, k.c, prefix+"/jobs", nil, &jobs)
 		if err == nil {
 			k.prefix.Store(&prefix)
 			return prefix, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,13 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, answer)
+}
+
+// sent is what was written so far.
+func (f *fake) sent() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.writes)
 }
 
 func (f *fake) answer(r *http.Request, path string) (int, string) {
@@ -136,8 +144,8 @@ func TestSubmitLooksBeforeItSendsAgain(t *testing.T) {
 			if err == nil && job.JobID != "J" {
 				t.Errorf("job %+v", job)
 			}
-			if len(tt.f.writes) != tt.writes {
-				t.Errorf("writes %q, want %d", tt.f.writes, tt.writes)
+			if len(tt.f.sent()) != tt.writes {
+				t.Errorf("writes %q, want %d", tt.f.sent(), tt.writes)
 			}
 		})
 	}
@@ -167,7 +175,7 @@ func TestSetCPUsSendsBackWhatChronosHas(t *testing.T) {
 		`POST /iso8601 {"command":"c","cpus":0.7,"lastSuccess":"2026-01-02T03:04:05.678Z","name":"j","new":{"a":[1]},"schedule":"R3/2026-01-01T00:00:00.000Z/PT1H","successCount":7}`,
 		`POST /dependency {"command":"c","cpus":0.7,"name":"child","parents":["j"]}`,
 	}
-	if diff := cmp.Diff(want, f.writes); diff != "" {
+	if diff := cmp.Diff(want, f.sent()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	if job, err := k.SetDisabled(t.Context(), "j", true); err != nil || !job.Disabled || job.CPUs != 0.7 {
@@ -181,12 +189,12 @@ func TestSetCPUsSendsBackWhatChronosHas(t *testing.T) {
 func TestStartWaitsForAJobThatWasJustMade(t *testing.T) {
 	t.Parallel()
 	f := &fake{jobs: map[string]string{"j": submitted}, late: 4}
-	if err := fakeClient(t, f).Start(t.Context(), "j"); err != nil || len(f.writes) != 5 {
-		t.Fatalf("error %v after %q", err, f.writes)
+	if err := fakeClient(t, f).Start(t.Context(), "j"); err != nil || len(f.sent()) != 5 {
+		t.Fatalf("error %v after %q", err, f.sent())
 	}
 	f = &fake{jobs: map[string]string{"j": submitted}, lose: func(int) (bool, bool) { return true, true }}
-	if err := fakeClient(t, f).Start(t.Context(), "j"); !framework.Uncertain(err) || len(f.writes) != 1 {
-		t.Fatalf("error %v after %q: a start whose answer was lost must not be sent twice", err, f.writes)
+	if err := fakeClient(t, f).Start(t.Context(), "j"); !framework.Uncertain(err) || len(f.sent()) != 1 {
+		t.Fatalf("error %v after %q: a start whose answer was lost must not be sent twice", err, f.sent())
 	}
 }
 
@@ -195,7 +203,7 @@ func TestDelete(t *testing.T) {
 	for _, v2 := range []bool{false, true} {
 		f := &fake{v2: v2, jobs: map[string]string{"j": submitted}, lose: func(n int) (bool, bool) { return true, n == 1 }}
 		k := fakeClient(t, f)
-		if err := k.Delete(t.Context(), "j"); err != nil || len(f.writes) != 2 {
+		if err := k.Delete(t.Context(), "j"); err != nil || len(f.sent()) != 2 {
 			t.Errorf("v2 %v: error %v", v2, err)
 		}
 		if err := k.Delete(t.Context(), "j"); !errors.Is(err, framework.ErrNotFound) {

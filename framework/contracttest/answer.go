@@ -30,8 +30,9 @@ func (r *Row) parseAnswer(cell string) error {
 		return nil
 	}
 	rest, isText := strings.CutPrefix(cell, "text ")
-	inner, ok := strings.CutPrefix(rest, "`")
-	if inner, ok = strings.CutSuffix(inner, "`"); !ok || strings.Contains(inner, "`") {
+	inner, opened := strings.CutPrefix(rest, "`")
+	inner, closed := strings.CutSuffix(inner, "`")
+	if !opened || !closed || strings.Contains(inner, "`") {
 		return fmt.Errorf("answer %q can't be read", cell)
 	}
 	if isText {

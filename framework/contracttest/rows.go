@@ -160,7 +160,7 @@ func parseRow(server Server, c []string) (Row, error) {
 		return Row{}, fmt.Errorf("row %q has no id or no source", row.ID)
 	}
 	if c[1] != "-" {
-		for _, g := range strings.Split(c[1], ",") {
+		for g := range strings.SplitSeq(c[1], ",") {
 			g = strings.TrimSpace(g)
 			if !Given().MatchString(g) {
 				return Row{}, fmt.Errorf("%s: %q is not of the vocabulary of given", row.ID, g)
@@ -171,7 +171,7 @@ func parseRow(server Server, c []string) (Row, error) {
 	if err := row.parseRequest(c[2]); err != nil {
 		return Row{}, fmt.Errorf("%s: %w", row.ID, err)
 	}
-	for _, s := range strings.Split(c[3], "/") {
+	for s := range strings.SplitSeq(c[3], "/") {
 		status, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || status < 100 || status > 599 {
 			return Row{}, fmt.Errorf("%s: %q is not a status", row.ID, s)

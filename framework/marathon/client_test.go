@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -53,9 +54,7 @@ func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		app := map[string]any{}
 		_ = json.Unmarshal(body, &change)
 		_ = json.Unmarshal([]byte(*l.app.Load()), &app)
-		for k, v := range change {
-			app[k] = v
-		}
+		maps.Copy(app, change)
 		app["deployments"] = []any{map[string]any{"id": "dep"}}
 		data, _ := json.Marshal(app)
 		text := string(data)

@@ -16,12 +16,6 @@ import (
 	"qosctl/framework/contracttest"
 )
 
-// outcome is what a call of the client gave, in the words of the table below.
-type outcome struct {
-	value any
-	err   error
-}
-
 // call is what the client makes of a row's answer: the value, or the sentinel of the error.
 type call struct {
 	do   func(ctx context.Context, m *Client) (any, error)
@@ -190,8 +184,11 @@ func contractCalls() map[string]call {
 		"marathon-apps-none":      {func(ctx context.Context, m *Client) (any, error) { return ids(m.Apps(ctx, "")) }, []string(nil), nil},
 		"marathon-apps":           {func(ctx context.Context, m *Client) (any, error) { return ids(m.Apps(ctx, "")) }, []string{"/a"}, nil},
 		"marathon-apps-label-any": {func(ctx context.Context, m *Client) (any, error) { return ids(m.Apps(ctx, "team")) }, []string{"/a"}, nil},
-		"marathon-app": {app("/a", func(a App) any { return []any{a.ID, a.CPUs, a.Running, a.Tasks, len(a.Deployments)} }),
-			[]any{"/a", 0.1, 1, []Task{task}, 0}, nil},
+		"marathon-app": {
+			app("/a", func(a App) any { return []any{a.ID, a.CPUs, a.Running, a.Tasks, len(a.Deployments)} }),
+			[]any{"/a", 0.1, 1, []Task{task}, 0},
+			nil,
+		},
 		"marathon-app-unknown":                     {app("none", func(App) any { return nil }), nil, framework.ErrNotFound},
 		"marathon-create":                          {create(`{"id":"/new"}`), "/new", nil},
 		"marathon-create-unknown-fields":           {create(`{"id":"new"}`), "/new", nil},

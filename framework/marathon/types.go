@@ -1,6 +1,7 @@
 package marathon
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -114,45 +115,48 @@ type Action struct {
 	App    string `json:"app"`
 }
 
-// UnmarshalJSON reads an app of any Marathon from 1.4 on: both container shapes, and deployments as bare ids or objects.
+// appJSON is an app in the shapes of Marathon 1.4 and later.
+type appJSON struct {
+	ID          string                     `json:"id"`
+	Cmd         string                     `json:"cmd"`
+	Args        []string                   `json:"args"`
+	User        string                     `json:"user"`
+	CPUs        float64                    `json:"cpus"`
+	Mem         float64                    `json:"mem"`
+	Instances   int                        `json:"instances"`
+	Env         map[string]json.RawMessage `json:"env"`
+	Labels      map[string]string          `json:"labels"`
+	Constraints [][]string                 `json:"constraints"`
+	Version     string                     `json:"version"`
+	Staged      int                        `json:"tasksStaged"`
+	Running     int                        `json:"tasksRunning"`
+	Deployments []struct {
+		ID string `json:"id"`
+	} `json:"deployments"`
+	Tasks       []Task       `json:"tasks"`
+	LastFailure *TaskFailure `json:"lastTaskFailure"`
+	Networks    []struct {
+		Mode string `json:"mode"`
+		Name string `json:"name"`
+	} `json:"networks"`
+	Container *struct {
+		Docker *struct {
+			Image   string `json:"image"`
+			Network string `json:"network"`
+		} `json:"docker"`
+	} `json:"container"`
+}
+
+// UnmarshalJSON reads an app of any Marathon from 1.4 on, in both container shapes.
 func (a *App) UnmarshalJSON(data []byte) error {
-	var in struct {
-		ID          string                     `json:"id"`
-		Cmd         string                     `json:"cmd"`
-		Args        []string                   `json:"args"`
-		User        string                     `json:"user"`
-		CPUs        float64                    `json:"cpus"`
-		Mem         float64                    `json:"mem"`
-		Instances   int                        `json:"instances"`
-		Env         map[string]json.RawMessage `json:"env"`
-		Labels      map[string]string          `json:"labels"`
-		Constraints [][]string                 `json:"constraints"`
-		Version     string                     `json:"version"`
-		Staged      int                        `json:"tasksStaged"`
-		Running     int                        `json:"tasksRunning"`
-		Deployments []struct {
-			ID string `json:"id"`
-		} `json:"deployments"`
-		Tasks       []Task       `json:"tasks"`
-		LastFailure *TaskFailure `json:"lastTaskFailure"`
-		Networks    []struct {
-			Mode string `json:"mode"`
-			Name string `json:"name"`
-		} `json:"networks"`
-		Container *struct {
-			Docker *struct {
-				Image   string `json:"image"`
-				Network string `json:"network"`
-			} `json:"docker"`
-		} `json:"container"`
-	}
+	var in appJSON
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
 	}
 	*a = App{
 		ID: in.ID, Cmd: in.Cmd, Args: in.Args, User: in.User, CPUs: in.CPUs, MemMiB: in.Mem, Instances: in.Instances,
 		Labels: in.Labels, Constraints: in.Constraints, Version: in.Version, Staged: in.Staged, Running: in.Running,
-		Tasks: in.Tasks, LastFailure: in.LastFailure, Raw: append(json.RawMessage(nil), data...),
+		Tasks: in.Tasks, LastFailure: in.LastFailure, Raw: bytes.Clone(data),
 	}
 	for name, raw := range in.Env {
 		var value string
@@ -167,19 +171,25 @@ func (a *App) UnmarshalJSON(data []byte) error {
 	for _, d := range in.Deployments {
 		a.Deployments = append(a.Deployments, d.ID)
 	}
-	if in.Container != nil && in.Container.Docker != nil {
-		a.Image = in.Container.Docker.Image
-		a.Network = map[string]string{"HOST": "host", "BRIDGE": "bridge", "NONE": "none"}[in.Container.Docker.Network]
-	}
-	if len(in.Networks) > 0 {
-		switch n := in.Networks[0]; n.Mode {
-		case "host":
-			a.Network = "host"
-		case "container/bridge":
-			a.Network = "bridge"
-		default:
-			a.Network = n.Name
-		}
-	}
+	a.Image, a.Network = in.container()
 	return nil
+}
+
+// container is the image and the network of an app, from whichever shape has them.
+func (in *appJSON) container() (image, network string) {
+	if in.Container != nil && in.Container.Docker != nil {
+		image = in.Container.Docker.Image
+		network = map[string]string{"HOST": "host", "BRIDGE": "bridge", "NONE": "none"}[in.Container.Docker.Network]
+	}
+	if len(in.Networks) == 0 {
+		return image, network
+	}
+	switch n := in.Networks[0]; n.Mode {
+	case "host":
+		return image, "host"
+	case "container/bridge":
+		return image, "bridge"
+	default:
+		return image, n.Name
+	}
 }

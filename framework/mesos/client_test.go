@@ -43,7 +43,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	at := time.UnixMilli
 	task := func(id, framework, frameworkID, container, state string, completed bool) Task {
 		return Task{ID: id, FrameworkName: framework, FrameworkID: frameworkID, ExecutorID: id, ContainerID: container, State: state, Completed: completed}
 	}

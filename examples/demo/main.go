@@ -69,8 +69,8 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	switch {
 	case set.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
-	case !(*seconds >= 20 && *seconds <= 3600):
-		return o, fmt.Errorf("seconds must be 20 to 3600 (got %g)", *seconds)
+	case !(*seconds >= 30 && *seconds <= 3600):
+		return o, fmt.Errorf("seconds must be 30 to 3600 (got %g)", *seconds)
 	case o.chaos < 0:
 		return o, fmt.Errorf("chaos must be >= 0 (got %d)", o.chaos)
 	case o.policy != "deadline" && o.policy != "step" && o.policy != "none":

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"qosctl/agent/api"
@@ -33,25 +34,37 @@ type show struct {
 	drawn     int // lines of the table that stands on the terminal
 }
 
+// submit hands all jobs in at once: a framework takes its time to answer, and their deadlines are to lie together.
 func (s *show) submit(ctx context.Context) error {
 	s.submitted = time.Now()
-	for _, j := range s.plan.jobs {
+	s.ids = make([]string, len(s.plan.jobs))
+	answers := make([]api.SubmitResponse, len(s.plan.jobs))
+	var all errgroup.Group
+	for i, j := range s.plan.jobs {
 		file, err := j.jobFile(s.shared)
 		if err != nil {
 			return err
 		}
-		id := newID()
-		answer, err := s.client.Submit(ctx, api.SubmitRequest{ID: id, File: file})
-		if err != nil {
-			return fmt.Errorf("submit %s: %w", j.file, err)
-		}
-		for _, w := range answer.Warnings {
+		s.ids[i] = newID()
+		all.Go(func() error {
+			answer, err := s.client.Submit(ctx, api.SubmitRequest{ID: s.ids[i], File: file})
+			if err != nil {
+				return fmt.Errorf("submit %s: %w", j.file, err)
+			}
+			answers[i] = answer
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	for i, a := range answers {
+		for _, w := range a.Warnings {
 			if w.Path == "$.schedule" {
 				continue // its period is not used, as in the thesis
 			}
-			fmt.Fprintf(s.out, "  %s: warning: %s: %s\n", j.file, w.Path, w.Text)
+			fmt.Fprintf(s.out, "  %s: warning: %s: %s\n", s.plan.jobs[i].file, w.Path, w.Text)
 		}
-		s.ids = append(s.ids, id)
 	}
 	fmt.Fprintf(s.out, "submitted %d jobs\n\n", len(s.ids))
 	return nil

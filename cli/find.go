@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -158,6 +159,6 @@ func matches(jobs []api.Job, ref string) []api.Job {
 			found = append(found, j)
 		}
 	}
-	slices.SortFunc(found, func(a, b api.Job) int { return strings.Compare(a.Name+a.ID, b.Name+b.ID) })
+	slices.SortFunc(found, func(a, b api.Job) int { return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID)) })
 	return found
 }

@@ -155,6 +155,9 @@ func TestStopEndsEverything(t *testing.T) {
 	}
 	defer res.Body.Close()
 	l.stop()
+	if left, err := filepath.Glob("/sys/fs/cgroup/*" + l.o.CgroupParent); err != nil || len(left) > 0 {
+		t.Errorf("cgroups %v are left (%v)", left, err)
+	}
 	if alive(string(pid)) {
 		t.Error("task runs on")
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"path/filepath"
+	"syscall"
 
 	"qosctl/cgroup"
 )
@@ -18,6 +20,7 @@ type groups interface {
 	kill(ctx context.Context, id string) error
 	remove(id string) error
 	path(id string) string // "": no cgroups
+	close()
 }
 
 // noGroups is for a user who may not make cgroups: tasks are told by their sessions only.
@@ -29,10 +32,12 @@ func (noGroups) procs(string) ([]int, bool)         { return nil, false }
 func (noGroups) kill(context.Context, string) error { return nil }
 func (noGroups) remove(string) error                { return nil }
 func (noGroups) path(string) string                 { return "" }
+func (noGroups) close()                             {}
 
 // realGroups are cgroups <parent>/<ContainerID> in every hierarchy that the host has of cpu, cpuacct, freezer and memory.
 type realGroups struct {
 	fs     *cgroup.FS
+	root   string
 	parent string
 }
 
@@ -51,7 +56,7 @@ func openGroups(o Options, log *slog.Logger) (groups, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open cgroups: %w", err)
 	}
-	return &realGroups{fs: fs, parent: o.Parent}, nil
+	return &realGroups{fs: fs, root: o.CgroupRoot, parent: o.Parent}, nil
 }
 
 func (g *realGroups) path(id string) string { return path.Join(g.parent, id) }
@@ -91,3 +96,11 @@ func (g *realGroups) kill(ctx context.Context, id string) error {
 }
 
 func (g *realGroups) remove(id string) error { return g.fs.Remove(g.path(id)) }
+
+// close removes the parent, unless somebody else has a cgroup in it: it is never removed with what stands below.
+func (g *realGroups) close() {
+	dirs, _ := filepath.Glob(filepath.Join(g.root, "*", g.parent)) // the pattern is well formed, or nothing is removed
+	for _, dir := range append(dirs, filepath.Join(g.root, g.parent)) {
+		_ = syscall.Rmdir(dir) // not there, or not empty
+	}
+}

@@ -273,6 +273,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.mu.Unlock()
 	close(n.stop)
 	n.wg.Wait()
+	n.groups.close()
 	return nil
 }
 

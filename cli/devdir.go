@@ -27,6 +27,9 @@ func openDevDir(path string) (*devDirectory, error) {
 	case !ownDir(path):
 		return nil, withHint(fmt.Errorf("%s is not a directory of yours", path), "give another one with --dir")
 	}
+	if _, err := os.Lstat(filepath.Join(path, "lock")); err == nil {
+		d.made = true // by one that was killed
+	}
 	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the directory of dev: %w", err)

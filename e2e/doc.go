@@ -1,3 +1,3 @@
-// Package e2e will hold the end-to-end tests that need several nodes: real agents, Docker engines and CRIU, each node in namespaces
-// of its own on one machine. There is no code here yet: on one node, `make e2e` runs examples/demo, unharmed and under kill -9.
+// Package e2e holds the end-to-end tests: the built binaries, real processes in real cgroups, on one node. `make e2e` runs them, as root.
+// The main job itself, unharmed and under kill -9, is examples/demo. Nodes with Docker engines and CRIU will stand here too.
 package e2e

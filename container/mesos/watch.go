@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"qosctl/container"
@@ -12,15 +13,25 @@ import (
 // eventBuffer is how many events may wait for their reader.
 const eventBuffer = 64
 
+// settleTime is how long the Mesos agent's word may take after a cgroup has gone.
+const settleTime = 10 * time.Second
+
 // Wait returns when the container's task has ended or its cgroup is gone. A Mesos agent that does not answer, as while it is restarted,
 // is asked again: its containers run on meanwhile. One that has forgotten the container says that it ended.
 func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 	t := time.NewTicker(e.o.Poll)
 	defer t.Stop()
+	var gone time.Time // since when its cgroup has been gone while the agent says that it runs
 	for known := false; ; {
 		i, err := e.Inspect(ctx, id)
+		ended := err == nil && i.State == container.Exited
+		if ended && gone.IsZero() {
+			gone = time.Now()
+		}
 		switch {
-		case err == nil && i.State == container.Exited:
+		case ended && time.Since(gone) < settleTime && !e.said(ctx, id): // the agent's word comes a moment later
+			known = true
+		case ended:
 			return *i.Exit, nil
 		case errors.Is(err, container.ErrNotFound) && known:
 			return container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now(), Reason: "the Mesos agent has forgotten it"}, nil
@@ -37,6 +48,12 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 		case <-t.C:
 		}
 	}
+}
+
+// said reports whether the Mesos agent itself says that the container's task has ended.
+func (e *Engine) said(ctx context.Context, id string) bool {
+	tasks, err := e.o.Source.Tasks(ctx)
+	return err == nil && !slices.ContainsFunc(tasks, func(t Task) bool { return t.ContainerID == id && !ended(t.State) })
 }
 
 // Events tells starts and ends as they are seen, one look apart, until ctx ends.

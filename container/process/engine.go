@@ -56,6 +56,7 @@ type Engine struct {
 	limits   map[string]*cgroup.Limits // kept-open limit files of running containers, by container
 	closers  map[*follower]func()      // open readers of logs
 	wg       sync.WaitGroup            // followers and event streams
+	held     *os.File                  // locked while this process looks after the containers; nil: it does not
 	done     chan struct{}             // closed by Close
 	closed   bool
 }
@@ -120,6 +121,7 @@ func (e *Engine) Close() error {
 	}
 	open := e.limits
 	e.limits = map[string]*cgroup.Limits{}
+	hold := e.held
 	e.mu.Unlock()
 
 	for _, c := range readers {
@@ -129,6 +131,9 @@ func (e *Engine) Close() error {
 	var errs []error
 	for _, l := range open {
 		errs = append(errs, l.Close())
+	}
+	if hold != nil {
+		errs = append(errs, hold.Close())
 	}
 	return errors.Join(errs...)
 }

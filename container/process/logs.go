@@ -89,9 +89,6 @@ func (l *follower) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if err := l.ctx.Err(); err != nil {
-			return 0, err
-		}
 		n, err := l.f.ReadAt(p, l.off.Load())
 		if n > 0 {
 			if n = l.skip(p, n); n > 0 {
@@ -99,11 +96,17 @@ func (l *follower) Read(p []byte) (int, error) {
 			}
 			continue
 		}
+		if errors.Is(err, os.ErrClosed) && l.ctx.Err() != nil {
+			return 0, l.ctx.Err()
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
 		if l.emptied() {
 			continue
+		}
+		if err := l.ctx.Err(); err != nil { // what was there is read
+			return 0, err
 		}
 		if l.ended {
 			return 0, io.EOF

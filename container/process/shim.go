@@ -175,6 +175,7 @@ func (s *shim) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.trim(ctx) })
+	wg.Go(func() { s.callIn(ctx) })
 	x := s.reapPayload()
 	cancel()
 	wg.Wait()

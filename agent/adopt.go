@@ -76,7 +76,8 @@ func (a *Agent) mesosLoop(ctx context.Context) error {
 
 func (a *Agent) lookAtMesos(ctx context.Context) {
 	m, before := a.mesos, a.sold()
-	tasks, err := m.client.Tasks(ctx)
+	state, err := m.client.State(ctx)
+	tasks := state.Tasks // those that have ended too: how, is only said there
 	m.mu.Lock()
 	if was := m.ok; was != (err == nil) && ctx.Err() == nil {
 		if err != nil {

@@ -94,6 +94,11 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 	if a.cgroups, a.engine, err = openEngine(a.cfg, log); err != nil {
 		return err
 	}
+	if h, ok := a.engine.(interface{ Hold() error }); ok {
+		if err := h.Hold(); err != nil {
+			return err
+		}
+	}
 	a.cpus = a.cfg.Control.CPUs
 	if a.cpus == 0 {
 		a.cpus = a.cgroups.CPUs()

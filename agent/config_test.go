@@ -169,8 +169,10 @@ func TestValidateNamesKeyAndValue(t *testing.T) {
 		"password":    {with(FrameworkConfig{Type: "chronos", URLs: []string{"http://u:pw@h"}, Timeout: 1, Poll: 1}), `frameworks.m.urls[0]: must not have a user or password: use username and password_file (got "http://<secret>@h")`},
 		"no timeout":  {with(FrameworkConfig{Type: "chronos", URLs: ok.URLs, Poll: 1}), "frameworks.m.timeout: must be > 0 (got 0s)"},
 		"half a user": {with(FrameworkConfig{Type: "chronos", URLs: ok.URLs, Username: "u", Timeout: 1, Poll: 1}), "frameworks.m.password_file: username and password_file must be given together"},
-		"two ways": {with(FrameworkConfig{Type: "chronos", URLs: ok.URLs, Username: "u", PasswordFile: "/p", TokenFile: "/t", Timeout: 1, Poll: 1}),
-			"frameworks.m: must have only one of"},
+		"two ways": {
+			with(FrameworkConfig{Type: "chronos", URLs: ok.URLs, Username: "u", PasswordFile: "/p", TokenFile: "/t", Timeout: 1, Poll: 1}),
+			"frameworks.m: must have only one of",
+		},
 		"a name": {func(c *Config) { c.Frameworks = map[string]FrameworkConfig{"a b": ok} }, `frameworks: a name must be lower-case letters, digits, '.', '_' and '-' (got "a b")`},
 	}
 	for name, tt := range tests {

@@ -115,8 +115,10 @@ func TestErrorsOfTheAgent(t *testing.T) {
 		body   string
 		want   api.Error
 	}{
-		"ours": {409, "application/json", `{"status":409,"code":"exists","message":"a job /a exists","hint":"use --replace"}`,
-			api.Error{Status: 409, Code: "exists", Text: "a job /a exists", Hint: "use --replace"}},
+		"ours": {
+			409, "application/json", `{"status":409,"code":"exists","message":"a job /a exists","hint":"use --replace"}`,
+			api.Error{Status: 409, Code: "exists", Text: "a job /a exists", Hint: "use --replace"},
+		},
 		"a proxy's page":   {502, "text/html", "<html>bad gateway</html>", api.Error{Status: 502, Code: "framework"}},
 		"half of ours":     {400, "application/json", `{"status":4`, api.Error{Status: 400, Code: "invalid"}},
 		"nothing":          {403, "", "", api.Error{Status: 403, Code: "forbidden"}},
@@ -221,8 +223,10 @@ func TestStreamDropsAHalfLineAndSaysHowItEnded(t *testing.T) {
 		want   []api.Output
 		err    error
 	}{
-		"ends in order": {body: `{"stream":"stdout","data":"YQ==","cursor":"1"}` + "\n\n" + `{"exit":3}` + "\n",
-			want: []api.Output{{Stream: "stdout", Data: []byte("a"), Cursor: "1"}, {Exit: &code}}, err: io.EOF},
+		"ends in order": {
+			body: `{"stream":"stdout","data":"YQ==","cursor":"1"}` + "\n\n" + `{"exit":3}` + "\n",
+			want: []api.Output{{Stream: "stdout", Data: []byte("a"), Cursor: "1"}, {Exit: &code}}, err: io.EOF,
+		},
 		"half a line": {body: `{"cursor":"1"}` + "\n" + `{"exit":`, want: []api.Output{{Cursor: "1"}}, err: io.EOF},
 		"broken":      {body: `{"cursor":"1"}` + "\n", broken: true, want: []api.Output{{Cursor: "1"}}, err: api.ErrUnreachable},
 	}

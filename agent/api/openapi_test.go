@@ -77,9 +77,8 @@ func TestTheClientAsksForWhatIsDocumented(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	for _, client := range []any{c, s} {
-		v := reflect.ValueOf(client)
-		for i := range v.NumMethod() {
-			if m := v.Method(i); m.Type().NumIn() > 0 && m.Type().In(0) == reflect.TypeFor[context.Context]() {
+		for _, m := range reflect.ValueOf(client).Methods() {
+			if m.Type().NumIn() > 0 && m.Type().In(0) == reflect.TypeFor[context.Context]() {
 				callWithNothing(t, m)
 			}
 		}
@@ -139,9 +138,27 @@ func TestEverySchemaHasTheFieldsOfItsType(t *testing.T) {
 	d, text := openapi(t)
 	types := map[string]reflect.Type{}
 	for _, v := range []any{
-		api.SubmitRequest{}, api.SubmitResponse{}, api.Problem{}, api.Error{}, api.Job{}, api.JobList{}, api.Explanation{}, api.Event{}, api.Node{},
-		api.Attach{}, api.Claim{}, api.ClaimResponse{}, api.Output{}, api.Stop{},
-		qos.QoS{}, qos.Tally{}, qos.Run{}, qos.Account{}, qos.Entry{}, qos.Decision{}, qos.Memory{},
+		api.SubmitRequest{},
+		api.SubmitResponse{},
+		api.Problem{},
+		api.Error{},
+		api.Job{},
+		api.JobList{},
+		api.Explanation{},
+		api.Event{},
+		api.Node{},
+		api.Attach{},
+		api.Claim{},
+		api.ClaimResponse{},
+		api.Output{},
+		api.Stop{},
+		qos.QoS{},
+		qos.Tally{},
+		qos.Run{},
+		qos.Account{},
+		qos.Entry{},
+		qos.Decision{},
+		qos.Memory{},
 	} {
 		types[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
 	}
@@ -152,8 +169,8 @@ func TestEverySchemaHasTheFieldsOfItsType(t *testing.T) {
 			continue
 		}
 		var want []string
-		for i := range typ.NumField() {
-			tag, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			want = append(want, tag)
 		}
 		slices.Sort(want)

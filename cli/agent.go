@@ -56,7 +56,7 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 	wg.Go(func() { systemd.watchdog(watched, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID")) })
 	stopping := context.AfterFunc(ctx, func() { _ = systemd.send("STOPPING=1") }) // nobody needs to know that it failed
 	defer stopping()
-	if err := node.Run(ctx); err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
+	if err := node.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return agentError(err)
 	}
 	return nil

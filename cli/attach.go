@@ -56,7 +56,7 @@ func (a *app) runAttach(ctx context.Context, o attachOpts) error {
 		return &usageError{err, "`qosctl attach --help` has examples"}
 	}
 	o.qos.Elasticity = qos.ElasticityInPlace
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func newDetachCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runDetach(ctx context.Context, ref string) error {
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

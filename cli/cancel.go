@@ -23,7 +23,7 @@ func newCancelCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runCancel(ctx context.Context, refs []string) error {
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -39,7 +40,7 @@ func Main() int {
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
-	root := a.rootCmd()
+	root := a.rootCmd() //nolint:contextcheck // commands get theirs when they run
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.report(err)
@@ -48,8 +49,8 @@ func (a *app) main(ctx context.Context, args []string) int {
 
 // getenv looks a variable up.
 func (a *app) getenv(key string) string {
-	for i := len(a.environ) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(a.environ[i], key+"="); ok {
+	for _, e := range slices.Backward(a.environ) {
+		if v, ok := strings.CutPrefix(e, key+"="); ok {
 			return v
 		}
 	}

@@ -15,7 +15,7 @@ func (a *app) completeJobs(atMost int, all bool) cobra.CompletionFunc {
 		if atMost > 0 && len(args) >= atMost {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		c, err := a.client()
+		c, err := a.client(cmd.Context())
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -110,9 +110,9 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	}
 	a.greet(o, path)
 	err = a.superviseDev(ctx, o, path)
-	clear, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err = errors.Join(err, cfg.Cgroup.Clear(clear))
+	err = errors.Join(err, cfg.Cgroup.Clear(within))
 	return errors.Join(err, dir.remove(o.keep))
 }
 

@@ -91,7 +91,7 @@ func TestDevRunsAJobAndLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	dir = filepath.Join(dir, "d")
 	var log safeBuffer
 	dev := program(t, devArgs(t, dir)...)

@@ -85,11 +85,11 @@ func withHint(err error, hint string) error { return &hinted{err, hint} }
 
 // hintOf returns the outermost remedy of an error, "" if it has none.
 func hintOf(err error) string {
-	var h interface {
+	type hinter interface {
 		error
 		Hint() string
 	}
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[hinter](err); ok {
 		return h.Hint()
 	}
 	return ""

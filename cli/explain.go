@@ -40,7 +40,7 @@ func (a *app) runExplain(ctx context.Context, o explainOpts) error {
 	if o.last < 0 {
 		return &usageError{fmt.Errorf("--last must not be negative (got %d)", o.last), ""}
 	}
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -98,8 +99,8 @@ func (f *fakeAgent) file(name string) http.HandlerFunc {
 }
 
 func (f *fakeAgent) find(ref string) int {
-	for i := len(f.jobs) - 1; i >= 0; i-- {
-		if f.jobs[i][0].ID == ref || f.jobs[i][0].Name == ref {
+	for i, j := range slices.Backward(f.jobs) {
+		if j[0].ID == ref || j[0].Name == ref {
 			return i
 		}
 	}

@@ -24,13 +24,13 @@ import (
 const systemSocket = "/run/qosctl/qosctl.sock"
 
 // client makes a client of the agent that was named, else of the one found on this machine.
-func (a *app) client() (*api.Client, error) {
+func (a *app) client(ctx context.Context) (*api.Client, error) {
 	address := a.agent
 	if address == "" {
 		address = a.getenv("QOSCTL_AGENT")
 	}
 	if address == "" {
-		address = findSocket([]string{systemSocket, filepath.Join(a.devDir(), "run", "qosctl.sock")})
+		address = findSocket(ctx, []string{systemSocket, filepath.Join(a.devDir(), "run", "qosctl.sock")})
 	}
 	token, err := a.token()
 	if err != nil {
@@ -61,13 +61,13 @@ func (a *app) token() (string, error) {
 
 // findSocket returns the first socket that somebody listens on, else the first that is there, else the first.
 // A socket in a directory that others could have made is not trusted.
-func findSocket(candidates []string) string {
+func findSocket(ctx context.Context, candidates []string) string {
 	there := ""
 	for _, path := range candidates {
 		if !ownDir(filepath.Dir(path)) {
 			continue
 		}
-		c, err := net.DialTimeout("unix", path, time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
 		if err == nil {
 			_ = c.Close() // nothing was said on it
 			return path

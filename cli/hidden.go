@@ -82,7 +82,7 @@ func (a *app) runDevmesos(ctx context.Context, o devmesosOpts) error {
 	if d.Logger, err = childLogger(a.err, o.level); err != nil {
 		return err
 	}
-	s, err := devmesos.New(d)
+	s, err := devmesos.New(d) //nolint:contextcheck // it has none
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return withHint(err, "another program has that address, or another development scheduler runs")
@@ -91,7 +91,7 @@ func (a *app) runDevmesos(ctx context.Context, o devmesosOpts) error {
 	}
 	marathon, chronos, mesos := s.Addrs()
 	d.Logger.Info("development scheduler", "marathon", "http://"+marathon, "chronos", "http://"+chronos, "mesos", "http://"+mesos)
-	if err := s.Run(ctx); err != nil && !(ctx.Err() != nil && errors.Is(err, context.Canceled)) {
+	if err := s.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return err
 	}
 	return nil

@@ -37,7 +37,7 @@ func newJobsCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runJobs(ctx context.Context, o jobsOpts) error {
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (a *app) runLogs(ctx context.Context, o logsOpts) error {
 	if o.stream != "" && o.stream != "stdout" && o.stream != "stderr" {
 		return &usageError{fmt.Errorf("--stream must be stdout or stderr (got %q)", o.stream), ""}
 	}
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (s *standin) run(ctx context.Context, signals <-chan os.Signal) (int, error
 	wg.Go(func() {
 		select {
 		case sig := <-told:
-			s.tellStop(running, sig)
+			_ = s.tellStop(running, sig) // a refusal is said there; the exit code still comes
 		case <-running.Done():
 		}
 	})

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -117,7 +116,7 @@ type result struct {
 }
 
 // begin runs a stand-in until it ends.
-func (a *standinAgent) begin(t testing.TB, ctx context.Context, signals <-chan os.Signal) <-chan result {
+func (a *standinAgent) begin(t testing.TB, signals <-chan os.Signal) <-chan result {
 	t.Helper()
 	client, err := api.NewStandin("job", api.Options{Address: a.socket, Token: "secret"})
 	if err != nil {
@@ -129,7 +128,7 @@ func (a *standinAgent) begin(t testing.TB, ctx context.Context, signals <-chan o
 	ended := make(chan result, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		code, err := s.run(ctx, signals)
+		code, err := s.run(t.Context(), signals)
 		client.Close()
 		ended <- result{code, err, out.String(), log.String()}
 	})
@@ -188,7 +187,7 @@ func TestOutputIsWrittenOnceHoweverOftenTheAgentDies(t *testing.T) {
 		})
 		a.start(t)
 		defer a.stop()
-		got := ended(t, a.begin(t, t.Context(), nil))
+		got := ended(t, a.begin(t, nil))
 		if got.code != 42 || got.err != nil || got.out != text {
 			rt.Fatalf("wrote %q, want %q; code %d, %v\n%s", got.out, text, got.code, got.err, got.log)
 		}
@@ -204,7 +203,7 @@ func TestStandinWaitsForItsAgent(t *testing.T) {
 		}
 		sendJSON(w, exitLine(0))
 	})
-	r := a.begin(t, t.Context(), nil)
+	r := a.begin(t, nil)
 	a.start(t)
 	if got := ended(t, r); got.code != 0 || got.err != nil {
 		t.Errorf("%+v", got)
@@ -250,7 +249,7 @@ func TestSIGTERMIsToldOnceAndTheExitCodeStillComes(t *testing.T) {
 	})
 	a.start(t)
 	signals := make(chan os.Signal, 8)
-	r := a.begin(t, t.Context(), signals)
+	r := a.begin(t, signals)
 	a.wait(t, "output")
 	for range 5 {
 		signals <- syscall.SIGTERM
@@ -268,7 +267,7 @@ func TestSIGTERMWhileTheAgentIsAway(t *testing.T) {
 	// Nothing ever reached an agent: nothing runs for this task.
 	a := newStandinAgent(t, nil)
 	signals := make(chan os.Signal, 1)
-	r := a.begin(t, t.Context(), signals)
+	r := a.begin(t, signals)
 	signals <- syscall.SIGTERM
 	if got := ended(t, r); got.code != 143 || got.err != nil {
 		t.Errorf("%+v", got)
@@ -292,7 +291,7 @@ func TestSIGTERMWhileTheClaimIsUnanswered(t *testing.T) {
 			})
 			a.start(t)
 			signals := make(chan os.Signal, 1)
-			r := a.begin(t, t.Context(), signals)
+			r := a.begin(t, signals)
 			a.wait(t, "claim")
 			signals <- syscall.SIGTERM
 			want := 143

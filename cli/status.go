@@ -40,7 +40,7 @@ func newStatusCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runStatus(ctx context.Context, o statusOpts) error {
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

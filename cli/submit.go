@@ -69,7 +69,7 @@ func (a *app) runSubmit(ctx context.Context, o submitOpts) error {
 	if o.strict && len(warnings) > 0 {
 		return &exitStatus{exitInvalid, withHint(fmt.Errorf("the job file has warnings, and --strict refuses them"), "leave --strict out, or change what the warnings name; nothing was submitted")}
 	}
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (a *app) runTop(ctx context.Context, o topOpts) error {
 	if o.interval < 100*time.Millisecond || o.count < 0 {
 		return &usageError{fmt.Errorf("--interval must be at least 100ms and --count must not be negative (got %s and %d)", o.interval, o.count), ""}
 	}
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,8 +118,8 @@ func (t *topView) draw(w io.Writer, n api.Node, jobs []api.Job, now time.Time) e
 	seen := make(map[string]bool)
 	for _, j := range jobs {
 		seen[j.ID] = true
-		h := append(t.history[j.ID], j.Usage)
-		t.history[j.ID] = h[max(0, len(h)-sparkWidth):]
+		t.history[j.ID] = append(t.history[j.ID], j.Usage)
+		t.history[j.ID] = t.history[j.ID][max(0, len(t.history[j.ID])-sparkWidth):]
 		used, need, throttled := "", "", ""
 		if j.Phase == qos.PhaseRunning {
 			used, need, throttled = cores(j.Usage), cores(j.Need), percent(j.Throttled)

@@ -46,7 +46,7 @@ func (a *app) runWait(ctx context.Context, o waitOpts) error {
 	if o.timeout < 0 {
 		return &usageError{fmt.Errorf("--timeout must not be negative (got %s)", o.timeout), ""}
 	}
-	c, err := a.client()
+	c, err := a.client(ctx)
 	if err != nil {
 		return err
 	}

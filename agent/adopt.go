@@ -38,7 +38,7 @@ func openMesos(cfg Config, groups *cgroup.FS, log *slog.Logger) (*mesosNode, err
 		return nil, err
 	}
 	m := &mesosNode{client: c, poll: cfg.Mesos.Poll}
-	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: groups, Logger: log})
+	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: groups, Poll: cfg.Mesos.Poll, Logger: log})
 	return m, err
 }
 

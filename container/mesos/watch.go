@@ -13,8 +13,8 @@ import (
 // eventBuffer is how many events may wait for their reader.
 const eventBuffer = 64
 
-// settleTime is how long the Mesos agent's word may take after a cgroup has gone.
-const settleTime = 10 * time.Second
+// settlePolls is how many looks long the Mesos agent's word may take after a cgroup has gone.
+const settlePolls = 4
 
 // Wait returns when the container's task has ended or its cgroup is gone. A Mesos agent that does not answer, as while it is restarted,
 // is asked again: its containers run on meanwhile. One that has forgotten the container says that it ended.
@@ -29,7 +29,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 			gone = time.Now()
 		}
 		switch {
-		case ended && time.Since(gone) < settleTime && !e.said(ctx, id): // the agent's word comes a moment later
+		case ended && time.Since(gone) < settlePolls*e.o.Poll && !e.said(ctx, id): // the agent's word comes a moment later
 			known = true
 		case ended:
 			return *i.Exit, nil

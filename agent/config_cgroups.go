@@ -30,7 +30,7 @@ func (c CgroupConfig) Clear(ctx context.Context) error {
 	if err := groups.Kill(ctx, c.Parent); err != nil {
 		return err
 	}
-	return groups.Remove(c.Parent)
+	return groups.Remove(c.Parent) //nolint:contextcheck // it is bounded by itself
 }
 
 func (c CgroupConfig) open() (*cgroup.FS, error) {

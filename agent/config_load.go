@@ -185,8 +185,7 @@ func Keys() map[string]reflect.Type {
 }
 
 func collectKeys(keys map[string]reflect.Type, prefix string, t reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		key := prefix + f.Tag.Get("mapstructure")
 		switch f.Type.Kind() {
 		case reflect.Struct:

@@ -87,12 +87,12 @@ func TestDevRunsAJobAndLeavesNothingBehind(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	dir, err := os.MkdirTemp("", "qd")
+	base, err := os.MkdirTemp("", "qd") // t.TempDir's path is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	dir = filepath.Join(dir, "d")
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	dir := filepath.Join(base, "d")
 	var log safeBuffer
 	dev := program(t, devArgs(t, dir)...)
 	dev.Stdout, dev.Stderr = &log, &log

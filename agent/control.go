@@ -113,8 +113,8 @@ func (a *Agent) carryOut(ctx context.Context, j *job, d qos.Decision, now time.T
 	}
 	j.pulse.memory = d.Memory
 	j.remember(d)
-	if l == nil { // between two iterations: the next one starts with it
-		if a.acts(j) {
+	if l == nil { // between two iterations: the next one starts with it, unless it is just being made
+		if a.acts(j) && !j.busy {
 			e.Allocation = d.To
 		}
 		return

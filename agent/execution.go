@@ -20,6 +20,9 @@ const (
 	labelRequest     = "qosctl.request" // CPUs, for qosctl release
 )
 
+// startTime bounds how long a container may take from its shim's start to its command's.
+const startTime = 15 * time.Second
+
 // exitNotStarted is the exit code of a task whose container could not be started, as Docker's.
 const exitNotStarted = 125
 
@@ -113,6 +116,9 @@ func (a *Agent) launch(ctx context.Context, j *job, s container.Spec) {
 	if err == nil {
 		err = a.engine.Start(ctx, s.ID)
 	}
+	if errors.Is(err, container.ErrStarted) { // by an agent that was killed meanwhile
+		err = a.awaitStart(ctx, s.ID)
+	}
 	if ctx.Err() != nil {
 		return // the agent stops: its successor finds what was begun
 	}
@@ -125,6 +131,21 @@ func (a *Agent) launch(ctx context.Context, j *job, s container.Spec) {
 		return
 	}
 	a.hold(ctx, j, a.engine, s.ID)
+}
+
+// awaitStart waits until a container that somebody else is starting runs, or has ended.
+func (a *Agent) awaitStart(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		info, err := a.engine.Inspect(ctx, id)
+		if err != nil || info.State != container.Created {
+			return err
+		}
+		if !pause(ctx, 20*time.Millisecond) {
+			return fmt.Errorf("it has been starting for %s", startTime)
+		}
+	}
 }
 
 // hold makes a container that runs the job's live one, and watches it to its end.

@@ -158,9 +158,18 @@ func (s *standin) tellStop(ctx context.Context, sig syscall.Signal) error {
 // stream writes the job's output out, from one agent to the next, until its exit code comes.
 func (s *standin) stream(ctx context.Context) (int, error) {
 	again := s.pause()
+	claimed := false // again, without any output since
 	for {
+		before := s.cursor
 		exit, err := s.streamOnce(ctx, again)
+		claimed = claimed && s.cursor == before
 		switch {
+		case exit == nil && ctx.Err() == nil && forgotten(err) && !claimed:
+			claimed = true
+			if code, done := s.claimAgain(ctx); done {
+				return code, nil
+			}
+			continue
 		case exit != nil:
 			if exit.Reason != "" {
 				s.say("%s", exit.Reason)
@@ -177,6 +186,22 @@ func (s *standin) stream(ctx context.Context) (int, error) {
 			return exitError, err
 		}
 	}
+}
+
+// claimAgain brings the job to an agent that has lost its store; the job's spec is in our environment. done: there is nothing to stream.
+func (s *standin) claimAgain(ctx context.Context) (code int, done bool) {
+	s.say("the agent has forgotten the job, claiming it again")
+	answer, err := s.claim(ctx)
+	if err != nil {
+		s.say("%v", err)
+	}
+	return answer.Code, err == nil && answer.Verdict == verdictDone
+}
+
+// forgotten says whether the agent does not know the job, or this task of it, any more.
+func forgotten(err error) bool {
+	e, ok := errors.AsType[*api.StatusError](err)
+	return ok && (e.Body.Status == http.StatusForbidden || e.Body.Status == http.StatusNotFound)
 }
 
 // streamOnce writes one stream out. It returns the line with the exit code, nil if the stream ended without.

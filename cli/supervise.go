@@ -74,6 +74,9 @@ func (c *child) keepRunning(ctx context.Context) error {
 		if !exited && err != nil || hopeless || early >= 5 && !killed(exit) {
 			return withHint(fmt.Errorf("the %s process ended: %w", c.name, err), "its last lines above say why")
 		}
+		if killed(exit) { // somebody else's doing: no sign that it would end again by itself
+			again.reset()
+		}
 		fmt.Fprintf(c.out, "ended (%s), starting it again\n", endOf(err))
 		if again.wait(ctx) != nil {
 			return nil

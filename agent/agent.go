@@ -50,6 +50,7 @@ type Agent struct {
 	ports    map[qos.Framework]port
 	policies map[string]qos.Policy
 	metrics  *metrics
+	load     *nodeLoad
 	token    string
 
 	kickControl, kickSteward, kickLook chan struct{}
@@ -102,6 +103,9 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 	a.cpus = a.cfg.Control.CPUs
 	if a.cpus == 0 {
 		a.cpus = a.cgroups.CPUs()
+	}
+	if a.load, err = newNodeLoad(a.cfg.Cgroup.Proc); err != nil {
+		return err
 	}
 	if a.policies, err = newPolicies(a.cfg.Control); err != nil {
 		return err

@@ -83,9 +83,11 @@ func (a *Agent) decide(ctx context.Context, now time.Time) {
 		views[name] = n
 	}
 	var all []qos.Decision
+	busy := a.load.look(now)
+	a.metrics.busy.Set(busy)
 	for name, n := range views {
 		n.Now, n.CPUs, n.Borrow = now, a.cpus-a.cfg.Control.Reserve, a.cfg.Control.Borrow == "idle"
-		n.Sold = a.sold()
+		n.Sold, n.Busy = a.sold(), busy
 		for other, o := range views {
 			if other != name {
 				for _, v := range o.Jobs {

@@ -20,6 +20,7 @@ type metrics struct {
 	resizeErrors    prometheus.Counter
 	drift           prometheus.Counter
 	readErrors      prometheus.Counter
+	busy            prometheus.Gauge
 	frameworkErrors prometheus.Counter
 }
 
@@ -41,9 +42,10 @@ func newMetrics(a *Agent) *metrics {
 		resizeErrors:    counter("resize_errors_total", "Quotas that could not be changed."),
 		drift:           counter("quota_drift_total", "Quotas that somebody else had changed."),
 		readErrors:      counter("read_errors_total", "Counters that could not be read."),
+		busy:            prometheus.NewGauge(prometheus.GaugeOpts{Name: "qosctl_node_busy_cpus", Help: "CPUs in use on the node by anything."}),
 		frameworkErrors: counter("framework_errors_total", "Calls of a framework that failed after their retries."),
 	}
-	m.registry.MustRegister(m.period, m.resize, m.decisions, m.resizeErrors, m.drift, m.readErrors, m.frameworkErrors,
+	m.registry.MustRegister(m.period, m.resize, m.decisions, m.resizeErrors, m.drift, m.readErrors, m.frameworkErrors, m.busy,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newJobCollector(a))
 	for _, o := range []string{"raise", "lower", "keep"} {
 		m.decisions.WithLabelValues(o)

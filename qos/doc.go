@@ -28,7 +28,8 @@
 // 2. What does it ask for? (policy_deadline.go) With hysteresis: an allocation that is short of the need by less than half a dead
 // zone (max(DeadZone, DeadZoneShare · allocation): 0.05 CPUs or 10 %) stays; beyond that the need is asked for at once, and a tenth more
 // if there is room. Claims are clamped to Min..Max (the request, where nothing may be borrowed) and rounded up to the Quantum (0.01).
-// A job that for two looks used less than 0.9 of its allocation without being throttled is not short of CPU: it is not raised, and
+// A job that for two looks used less than 0.9 of its allocation without being throttled, on a node less than 0.9 of whose CPUs were
+// in use, is not short of CPU: it is not raised, and
 // keeps 1.25 times what it uses, or what it needs of its request, if others need the rest.
 //
 // 3. Who gets it? (arbitrate.go) Tiers, each served from what the one before it left: the minimum, the need up to the request, the bare

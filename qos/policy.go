@@ -42,6 +42,7 @@ type NodeView struct {
 	Now    time.Time
 	CPUs   float64 // that jobs may have: the node's CPUs less the reserve
 	Sold   float64 // CPUs sold by Mesos to anything that is not in Jobs
+	Busy   float64 // CPUs in use on the whole node by anything since the last look; 0: not known
 	Jobs   []JobView
 	Borrow bool // loans above the request are allowed
 }

@@ -50,13 +50,14 @@ type share struct {
 }
 
 const (
-	idleLooks  = 2    // looks in a row that prove a job does not use its allocation
-	idleBelow  = 0.9  // share of the allocation that such a job uses at most
-	idleRoom   = 1.25 // what it may keep, of what it uses
-	raiseExtra = 1.10 // a raise goes so far beyond the need, so that the next one is not due at once
-	aboveFrom  = 0.8  // need from which more than one CPU may be given early
-	aboveUntil = 0.6  // need below which it is taken back
-	settled    = 2 * time.Second
+	idleLooks   = 2    // looks in a row that prove a job does not use its allocation
+	idleBelow   = 0.9  // share of the allocation that such a job uses at most
+	crowdedFrom = 0.9  // share of the node's CPUs in use from which a job may be waiting for its neighbours
+	idleRoom    = 1.25 // what it may keep, of what it uses
+	raiseExtra  = 1.10 // a raise goes so far beyond the need, so that the next one is not due at once
+	aboveFrom   = 0.8  // need from which more than one CPU may be given early
+	aboveUntil  = 0.6  // need below which it is taken back
+	settled     = 2 * time.Second
 )
 
 // newShare works out what a job asks for.
@@ -66,7 +67,7 @@ func newShare(v JobView, n NodeView, p Params) *share {
 	if !n.Borrow {
 		s.cap = max(min(v.Max, v.Request), v.Min)
 	}
-	s.idle = s.countIdle(n.Now)
+	s.idle = s.countIdle(n)
 	s.lost = s.past
 
 	want := s.need
@@ -95,12 +96,13 @@ func newShare(v JobView, n NodeView, p Params) *share {
 }
 
 // countIdle notes whether the job leaves its allocation unused, and says whether it has done so long enough to be sure. The first
-// moments of a run, or after a change, prove nothing.
-func (s *share) countIdle(now time.Time) bool {
-	v := s.view
+// moments of a run, or after a change, prove nothing; nor does a node that is busy all over, where a job waits for its neighbours.
+func (s *share) countIdle(n NodeView) bool {
+	v, now := s.view, n.Now
+	crowded := n.Busy >= crowdedFrom*n.CPUs
 	young := now.Sub(v.RunStart) < settled || !v.LastChange.IsZero() && now.Sub(v.LastChange) < settled
 	switch {
-	case v.Throttled >= throttledFrom || v.Usage >= idleBelow*v.Allocation:
+	case crowded || v.Throttled >= throttledFrom || v.Usage >= idleBelow*v.Allocation:
 		s.memory.Idle = 0
 	case !young:
 		s.memory.Idle = min(s.memory.Idle+1, idleLooks)

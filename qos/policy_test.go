@@ -181,6 +181,25 @@ func TestStepActsOnceInEachIteration(t *testing.T) {
 	}
 }
 
+// A job that waits for its neighbours leaves its quota unused and is not throttled, as one does that no CPU could help.
+func TestACrowdedNodeProvesNothingAboutAJob(t *testing.T) {
+	t.Parallel()
+	slow := job(func(v *JobView) { v.Usage, v.Throttled, v.Memory.Idle = 0.5, 0, 2 })
+	for busy, want := range map[float64]bool{0: true, 3.5: true, 3.6: false, 4: false} {
+		pol, err := NewPolicy(PolicyDeadline, Params{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := pol.Decide(NodeView{Now: at(60), CPUs: 4, Busy: busy, Borrow: true, Jobs: []JobView{slow}})[0]
+		if got := d.Rule == "not-cpu-bound"; got != want {
+			t.Errorf("busy %g of 4 CPUs: rule %s", busy, d.Rule)
+		}
+		if !want && d.To <= 1 {
+			t.Errorf("busy %g of 4 CPUs: stays at %g", busy, d.To)
+		}
+	}
+}
+
 func TestDeadlineRules(t *testing.T) {
 	t.Parallel()
 	single := func(change func(*JobView)) JobView {

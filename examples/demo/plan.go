@@ -32,8 +32,8 @@ func (t thesisJob) runs() int { return max(1, t.iterations) }
 
 const (
 	shrink        = 5    // of the matrices
-	chronosLoad   = 0.50 // of all CPU time up to the deadline, by the six Chronos jobs
-	marathonLoad  = 0.10 // by the Marathon job
+	chronosLoad   = 0.53 // of all CPU time up to the deadline, by the six Chronos jobs
+	marathonLoad  = 0.07 // by the Marathon job
 	leastRequest  = 0.92 // of what job 3 needs: left at its request, it must miss
 	startUp       = 3.0  // seconds from submission to a Chronos job's first instruction, allowed for
 	startUpClaim  = 0.5  // the same from a Marathon execution's start, from which its deadline counts

@@ -95,7 +95,7 @@ func (a *Agent) lookAtMesos(ctx context.Context) {
 		return
 	}
 	for _, j := range a.jobs.all() {
-		a.adopt(ctx, j, tasks)
+		a.adopt(j, tasks)
 	}
 	if a.sold() > before {
 		a.decideSoon() // loans are given back
@@ -127,7 +127,7 @@ func (a *Agent) sold() float64 {
 }
 
 // adopt takes up an adopted job's task that runs and is not held yet.
-func (a *Agent) adopt(ctx context.Context, j *job, tasks []mesos.Task) {
+func (a *Agent) adopt(j *job, tasks []mesos.Task) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	st := j.status()

@@ -166,7 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a.spawn = func(f func(context.Context)) { a.background.Go(func() { f(inner) }) }
-	servers, err := a.listen()
+	servers, err := a.listen(inner)
 	if err != nil {
 		return errors.Join(err, a.close())
 	}

@@ -26,8 +26,8 @@ const startTime = 15 * time.Second
 // exitNotStarted is the exit code of a task whose container could not be started, as Docker's.
 const exitNotStarted = 125
 
-func containerID(jobID string, execution, incarnation int) string {
-	return fmt.Sprintf("%.8s-%d-%d", jobID, execution, incarnation)
+func containerID(jobID string, execution int) string {
+	return fmt.Sprintf("%.8s-%d-1", jobID, execution) // its first incarnation; a restore will make others
 }
 
 // begin starts the next execution or iteration of a job for a task, in a container of its own.
@@ -79,7 +79,7 @@ func (a *Agent) openExecution(j *job, t *task) error {
 	st.Execution = &qos.Execution{
 		Index: index, Task: t.ID, Started: now, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: allocation,
 	}
-	id := containerID(spec.ID, index, 1)
+	id := containerID(spec.ID, index)
 	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id})
 	j.row.Local.Clock = clock{Max: allocation}
 	return nil
@@ -88,7 +88,7 @@ func (a *Agent) openExecution(j *job, t *task) error {
 func (a *Agent) containerSpec(j *job, t *task) container.Spec {
 	spec, e := j.spec(), j.status().Execution
 	s := container.Spec{
-		ID: containerID(spec.ID, e.Index, 1),
+		ID: containerID(spec.ID, e.Index),
 		Labels: map[string]string{
 			labelJob: spec.ID, labelExecution: strconv.Itoa(e.Index), labelIncarnation: "1", labelTask: t.ID,
 			labelRequest: strconv.FormatFloat(j.request(), 'g', -1, 64),
@@ -172,6 +172,9 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	j.mu.Lock()
 	j.live, j.busy = l, false
 	j.touch()
+	if j.status().Intent == qos.IntentCancel && !j.row.Local.Adopted { // it came while the container was being made
+		a.halt(j, string(qos.IntentCancel))
+	}
 	j.mu.Unlock()
 	a.decideSoon()
 	a.spawn(func(ctx context.Context) { a.watch(ctx, j, eng, id) })

@@ -132,7 +132,7 @@ func testNode(t *testing.T, change func(*Config)) *node {
 // begin starts an agent, as after a restart.
 func (n *node) begin() {
 	n.t.Helper()
-	var logs slog.Handler = slog.DiscardHandler
+	logs := slog.DiscardHandler
 	if testing.Verbose() {
 		logs = slog.NewTextHandler(testWriter{n.t}, &slog.HandlerOptions{Level: slog.LevelDebug})
 	}

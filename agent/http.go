@@ -42,7 +42,7 @@ type server struct {
 type callerKey struct{}
 
 // listen opens the admin's socket, the stand-ins' socket and the TCP address.
-func (a *Agent) listen() ([]*server, error) {
+func (a *Agent) listen(ctx context.Context) ([]*server, error) {
 	var list []*server
 	add := func(l net.Listener, h http.Handler) {
 		list = append(list, &server{l: l, srv: &http.Server{
@@ -55,7 +55,7 @@ func (a *Agent) listen() ([]*server, error) {
 		mode os.FileMode
 		h    http.Handler
 	}{{adminSocket, 0o660, a.adminRoutes()}, {standinSocket, 0o666, a.standinRoutes()}} {
-		l, err := listenUnix(filepath.Join(a.cfg.RunDir, s.name), s.mode)
+		l, err := listenUnix(ctx, filepath.Join(a.cfg.RunDir, s.name), s.mode)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(list))
 		}
@@ -64,7 +64,7 @@ func (a *Agent) listen() ([]*server, error) {
 	if a.cfg.Listen == "" {
 		return list, nil
 	}
-	l, err := net.Listen("tcp", a.cfg.Listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Listen)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen: %w", err), closeAll(list))
 	}
@@ -73,15 +73,16 @@ func (a *Agent) listen() ([]*server, error) {
 }
 
 // listenUnix listens on a socket; one left by an agent that was killed is removed, a live one's is not.
-func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
+	ask := net.Dialer{Timeout: time.Second}
+	if c, err := ask.DialContext(ctx, "unix", path); err == nil {
 		_ = c.Close() // only asked whether somebody answers
 		return nil, fmt.Errorf("listen on %s: another agent answers there", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove a dead socket: %w", err)
 	}
-	l, err := net.Listen("unix", path)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

@@ -52,7 +52,7 @@ func (o *outputs) run(ctx context.Context, c cursor) error {
 			if st.index != c.execution {
 				c = cursor{execution: st.index}
 			}
-			if err := o.copy(ctx, &c, containerID(o.job.spec().ID, c.execution, 1)); err != nil {
+			if err := o.copy(ctx, &c, containerID(o.job.spec().ID, c.execution)); err != nil {
 				return err
 			}
 			drained = true

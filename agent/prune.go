@@ -28,7 +28,7 @@ func (a *Agent) prune(ctx context.Context, j *job) {
 		return
 	}
 	// Only the one that has just fallen out: a crash in between is made up for at the next start (recover).
-	a.drop(ctx, containerID(id, e.Index-keepContainers, 1))
+	a.drop(ctx, containerID(id, e.Index-keepContainers))
 }
 
 func (a *Agent) drop(ctx context.Context, id string) {

@@ -31,7 +31,7 @@ func (a *Agent) recover(ctx context.Context) {
 func (a *Agent) resume(ctx context.Context, j *job) {
 	j.mu.Lock()
 	e := j.status().Execution
-	id := containerID(j.spec().ID, e.Index, 1)
+	id := containerID(j.spec().ID, e.Index)
 	t := j.task(e.Task)
 	var spec container.Spec
 	if t != nil {

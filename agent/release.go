@@ -7,13 +7,15 @@ import (
 	"log/slog"
 	"strconv"
 
+	"qosctl/cgroup"
 	"qosctl/container"
+	"qosctl/qos"
 )
 
 // Release puts every container whose quota is below its job's request back to the request. It is what remains to be done when an
 // agent stops for good (systemd's ExecStopPost): a quota below the request is a loan that nobody would give back.
 func Release(ctx context.Context, cfg Config, log *slog.Logger) (released int, err error) {
-	_, engine, err := openEngine(cfg, log)
+	groups, engine, err := openEngine(cfg, log)
 	if err != nil {
 		return 0, err
 	}
@@ -33,5 +35,44 @@ func Release(ctx context.Context, cfg Config, log *slog.Logger) (released int, e
 		}
 		released++
 	}
+	adopted, err := releaseAdopted(cfg, groups, log)
+	return released + adopted, errors.Join(append(errs, err)...)
+}
+
+// releaseAdopted does the same for containers that Mesos made, which only the store knows.
+func releaseAdopted(cfg Config, groups *cgroup.FS, log *slog.Logger) (released int, err error) {
+	s, rows, err := openStore(cfg.DataDir, log)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close() //nolint:errcheck // only read
+	var errs []error
+	for _, r := range rows {
+		e := r.Record.Status.Execution
+		if !r.Local.Adopted || r.Record.Status.Phase != qos.PhaseRunning || e == nil {
+			continue
+		}
+		path := e.Account.Entries[e.Account.Live].Cgroup
+		changed, err := raise(groups, cgroup.Group{CPU: path, CPUAcct: path}, newJob(r).request())
+		if err != nil && !errors.Is(err, cgroup.ErrGone) {
+			errs = append(errs, fmt.Errorf("release %s: %w", r.Record.Spec.Name, err))
+		}
+		if changed {
+			released++
+		}
+	}
 	return released, errors.Join(errs...)
+}
+
+// raise lifts a quota below the request to the request.
+func raise(groups *cgroup.FS, g cgroup.Group, request float64) (changed bool, err error) {
+	l, err := groups.OpenLimits(g)
+	if err != nil {
+		return false, err
+	}
+	defer l.Close() //nolint:errcheck // each write says whether it was made
+	if in, err := l.CPUs(); err != nil || in < 0 || in >= request-0.0005 {
+		return false, err
+	}
+	return l.SetCPUs(request)
 }

@@ -108,7 +108,7 @@ func (a *Agent) getJob(w http.ResponseWriter, r *http.Request, j *job) {
 }
 
 func (a *Agent) deleteJob(w http.ResponseWriter, r *http.Request, j *job) {
-	if err := a.cancel(r.Context(), j); err != nil {
+	if err := a.cancel(j); err != nil {
 		answerError(w, err)
 		return
 	}

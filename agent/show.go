@@ -59,7 +59,7 @@ func (a *Agent) describe(j *job) api.Job {
 	v := api.Job{
 		ID: spec.ID, Name: spec.Name, Framework: spec.Framework, Tenant: spec.Tenant,
 		Phase: st.Phase, Reason: st.Reason, Owner: st.Owner, Epoch: st.Epoch, Policy: a.policyOf(j).Name(), QoS: spec.QoS,
-		Submitted: spec.Submitted, Started: st.Started, Ended: st.Ended, Outcome: outcomeOf(spec, st),
+		Submitted: spec.Submitted, Started: st.Started, Ended: st.Ended, Outcome: outcomeOf(st),
 		Request: j.request(), Iterations: spec.Iterations, Tally: st.Tally, Revision: j.rev,
 	}
 	if !st.Started.IsZero() {
@@ -83,7 +83,7 @@ func (a *Agent) describe(j *job) api.Job {
 }
 
 // outcomeOf is how a job that has ended did; "" before, and for one that was cancelled.
-func outcomeOf(spec *qos.Spec, st *qos.Status) qos.Outcome {
+func outcomeOf(st *qos.Status) qos.Outcome {
 	switch {
 	case st.Phase == qos.PhaseFailed:
 		return qos.Failed

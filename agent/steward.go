@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"qosctl/container"
 	"qosctl/framework"
 	"qosctl/qos"
 )
@@ -157,7 +158,7 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 		}
 		_ = a.save(j) // retried by the sweep
 	}
-	a.requested(j, s, now)
+	a.requested(ctx, j, s, now)
 	a.scaled(j, s, now)
 	start := wantsStart(j.spec(), st, now) && j.live == nil && !j.busy && !s.Active && !s.Stopped
 	if j.row.Local.Adopted && s.Tasks != nil {
@@ -171,9 +172,15 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 }
 
 // requested notes a request that was changed in the framework by somebody else.
-func (a *Agent) requested(j *job, s sight, now time.Time) {
+func (a *Agent) requested(ctx context.Context, j *job, s sight, now time.Time) {
 	if s.CPUs <= 0 || sameCPUs(s.CPUs, j.request()) {
 		return
+	}
+	if l := j.live; l != nil && !j.row.Local.Adopted { // what a job is entitled to against its neighbours is what Mesos sold it
+		if err := l.engine.Resize(ctx, l.container, container.Limits{Shares: s.CPUs}); err != nil {
+			a.log.Warn("set the shares of a changed request", "job", j.spec().Name, "err", err)
+			return // tried again at the next look
+		}
 	}
 	j.note(now, "request", "the request was changed in %s: %.2f → %.2f CPUs", j.spec().Framework, j.request(), s.CPUs)
 	a.log.Info("request changed in the framework", "job", j.spec().Name, "from", j.request(), "to", s.CPUs)

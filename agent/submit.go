@@ -91,7 +91,7 @@ func (a *Agent) makeRoom(ctx context.Context, spec *qos.Spec, replace bool) erro
 	if !replace {
 		return refuse(codeExists, "a job named %s is there already (%s)", spec.Name, old.spec().ID).hint("qosctl cancel it, or submit with --replace")
 	}
-	if err := a.cancel(ctx, old); err != nil {
+	if err := a.cancel(old); err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(ctx, a.cfg.Run.KillGrace+20*time.Second)
@@ -132,7 +132,7 @@ func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest
 		err = a.hand(ctx, j)
 	}
 	if err != nil {
-		a.withdraw(ctx, j, err)
+		a.withdraw(j, err)
 		return nil, false, err
 	}
 	a.stewardSoon()
@@ -171,7 +171,7 @@ func (a *Agent) hand(ctx context.Context, j *job) error {
 }
 
 // withdraw undoes a registration. What the framework may have taken in spite of the error is deleted by the steward.
-func (a *Agent) withdraw(ctx context.Context, j *job, why error) {
+func (a *Agent) withdraw(j *job, why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.handing = false
@@ -190,7 +190,7 @@ func (a *Agent) withdraw(ctx context.Context, j *job, why error) {
 }
 
 // cancel ends a job for good. A cancel is never unset.
-func (a *Agent) cancel(ctx context.Context, j *job) error {
+func (a *Agent) cancel(j *job) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	st := j.status()

@@ -36,7 +36,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // of the temporary directory
 	bin = dir
 	for out, pkg := range map[string]string{"qosctl": "qosctl", "image/linpack_openmp": "qosctl/examples/linpack"} {
 		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, out), pkg)

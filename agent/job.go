@@ -49,7 +49,9 @@ type live struct {
 	written time.Time     // last write of the quota, by anyone of us
 }
 
-func newJob(r row) *job { return &job{row: r, changed: make(chan struct{})} }
+func newJob(r row) *job {
+	return &job{row: r, changed: make(chan struct{}), decisions: r.Local.Decisions}
+}
 
 func (j *job) spec() *qos.Spec     { return &j.row.Record.Spec }
 func (j *job) status() *qos.Status { return &j.row.Record.Status }
@@ -82,6 +84,7 @@ func (j *job) enter(p qos.Phase, now time.Time, reason string) error {
 	st.Reason = reason
 	if p.Terminal() {
 		st.Ended = now
+		j.row.Local.Decisions = slices.Clone(j.decisions[max(0, len(j.decisions)-keptDecisions):])
 	}
 	st.Seq++
 	j.note(now, "phase", "%s: %s", p, reason)

@@ -39,18 +39,19 @@ func (r row) clone() row {
 
 // local is this node's own knowledge of a job. It is never shown to peers.
 type local struct {
-	SecretHash []byte  `json:"secret_hash,omitempty"` // SHA-256 of the stand-in's secret
-	Policy     string  `json:"policy,omitempty"`      // chosen at submission; "": the configuration's
-	Request    float64 `json:"request,omitempty"`     // cpus in the framework, when somebody changed them there
-	Attached   bool    `json:"attached,omitempty"`    // somebody else submitted it; detach leaves it as it was
-	Adopted    bool    `json:"adopted,omitempty"`     // Mesos holds the container; we only resize it
-	Duty       duty    `json:"duty,omitempty"`        // what is still to be done towards the framework
-	Tasks      []task  `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
-	Events     []event `json:"events,omitempty"`      // the last maxEvents
-	Clock      clock   `json:"clock"`                 // of the present execution
-	Mended     int     `json:"mended,omitempty"`      // quota changes by others, set right again
-	Failures   int     `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
-	InARow     int     `json:"in_a_row,omitempty"`    // of them, the last in a row: for the back-off of warm iterations
+	SecretHash []byte         `json:"secret_hash,omitempty"` // SHA-256 of the stand-in's secret
+	Policy     string         `json:"policy,omitempty"`      // chosen at submission; "": the configuration's
+	Request    float64        `json:"request,omitempty"`     // cpus in the framework, when somebody changed them there
+	Attached   bool           `json:"attached,omitempty"`    // somebody else submitted it; detach leaves it as it was
+	Adopted    bool           `json:"adopted,omitempty"`     // Mesos holds the container; we only resize it
+	Duty       duty           `json:"duty,omitempty"`        // what is still to be done towards the framework
+	Tasks      []task         `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
+	Events     []event        `json:"events,omitempty"`      // the last maxEvents
+	Decisions  []qos.Decision `json:"decisions,omitempty"`   // the last keptDecisions of a job that has ended
+	Clock      clock          `json:"clock"`                 // of the present execution
+	Mended     int            `json:"mended,omitempty"`      // quota changes by others, set right again
+	Failures   int            `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
+	InARow     int            `json:"in_a_row,omitempty"`    // of them, the last in a row: for the back-off of warm iterations
 }
 
 // duty is an act towards the framework that is not yet known to have been done.
@@ -92,8 +93,9 @@ type clock struct {
 
 // Bounds of a row's lists.
 const (
-	maxTasks  = 16
-	maxEvents = 100
+	maxTasks      = 16
+	maxEvents     = 100
+	keptDecisions = 20
 )
 
 var (

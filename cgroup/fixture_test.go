@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func scratch(t testing.TB, name string) *FS {
 		if err := syscall.Ftruncate(fd, 0); err != nil {
 			return 0, err
 		}
-		return syscall.Pwrite(fd, append(b[:len(b):len(b)], '\n'), off)
+		return syscall.Pwrite(fd, append(slices.Clip(b), '\n'), off)
 	}
 	return f
 }

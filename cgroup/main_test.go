@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "spin": // once its input ends
 		_, _ = bufio.NewReader(os.Stdin).ReadByte()
-		for {
+		for { //nolint:staticcheck // using 100% CPU is its role
 		}
 	}
 	os.Exit(2)

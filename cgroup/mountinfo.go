@@ -14,7 +14,7 @@ type mount struct {
 }
 
 // parseMountinfo finds the cgroup mounts. Lines that it doesn't understand are no cgroup mounts.
-// A line: 31 30 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
+// A line is "31 30 0:28 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu".
 func parseMountinfo(b []byte) []mount {
 	var out []mount
 	for line := range bytes.Lines(b) {

@@ -51,10 +51,7 @@ func trimLine(b []byte) []byte {
 
 // cutPair takes the first line "key value" off b. ok is false when the line is none; an unknown key's value need not be a number for a caller that skips it.
 func cutPair(b []byte) (key, value, rest []byte, ok bool) {
-	line := b
-	if i := bytes.IndexByte(b, '\n'); i >= 0 {
-		line, rest = b[:i], b[i+1:]
-	}
+	line, rest, _ := bytes.Cut(b, []byte{'\n'})
 	i := bytes.IndexByte(line, ' ')
 	if i <= 0 {
 		return nil, nil, rest, false

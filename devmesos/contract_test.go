@@ -228,7 +228,7 @@ func (l *life) watch(t *testing.T, row contracttest.Row, vars map[string]string,
 	defer res.Body.Close()
 	during()
 	var last error
-	timeout := time.AfterFunc(20*time.Second, func() { res.Body.Close() })
+	timeout := time.AfterFunc(20*time.Second, func() { _ = res.Body.Close() }) // the scan ends with it
 	defer timeout.Stop()
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {

@@ -64,7 +64,7 @@ func (o *Options) complete() error {
 		if err := unix.Sysinfo(&info); err != nil {
 			return fmt.Errorf("devmesos: find the machine's memory: %w", err)
 		}
-		o.MemMiB = float64(uint64(info.Totalram)*uint64(info.Unit)>>20) * 0.9
+		o.MemMiB = float64(uint64(info.Totalram)*uint64(info.Unit)>>20) * 0.9 //nolint:unconvert // 32 bits wide on a 32-bit machine
 	}
 	switch {
 	case o.Deploy == 0:

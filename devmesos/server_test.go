@@ -39,7 +39,8 @@ func child(text string) int {
 	defer stop()
 	s, err := New(o)
 	if err == nil {
-		fmt.Println(s.Addrs())
+		marathon, chronos, mesos := s.Addrs()
+		fmt.Fprintln(os.Stdout, marathon, chronos, mesos)
 		err = s.Run(ctx)
 	}
 	if err != nil {
@@ -275,7 +276,7 @@ func TestNotJSONIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res.Body.Close()
+	defer res.Body.Close()
 	if res.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("status %d", res.StatusCode)
 	}
@@ -297,7 +298,7 @@ func TestWebPagesAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res.Body.Close()
+		t.Cleanup(func() { res.Body.Close() })
 		if res.StatusCode < 400 {
 			t.Errorf("%s: %d", name, res.StatusCode)
 		}

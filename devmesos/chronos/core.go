@@ -192,7 +192,7 @@ func (c *Core) launch(j *Job, q queued, now time.Time) bool {
 		q.due = q.due.Add(time.Millisecond)
 		id = taskID(j, q)
 	}
-	if c.cluster.Launch(task(j, q, id, offer.Hostname, now)) != nil {
+	if c.cluster.Launch(task(j, q, id, offer.Hostname)) != nil {
 		return false // somebody else was faster: the next offer comes
 	}
 	c.running[id] = &run{job: j.Name, attempt: q.attempt, state: node.Staging}

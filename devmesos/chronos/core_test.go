@@ -1,6 +1,7 @@
 package chronos
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -301,7 +302,8 @@ func TestDeleteKills(t *testing.T) {
 		t.Errorf("killed %v", b.f.kills)
 	}
 	b.end(node.Killed)
-	if err := b.Delete("j"); err == nil || err.(*apiError).status != http.StatusBadRequest {
+	var refused *apiError
+	if err := b.Delete("j"); !errors.As(err, &refused) || refused.status != http.StatusBadRequest {
 		t.Errorf("second delete: %v", err)
 	}
 }

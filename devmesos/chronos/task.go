@@ -2,10 +2,10 @@ package chronos
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"qosctl/devmesos/node"
 )
@@ -21,7 +21,7 @@ func taskID(j *Job, q queued) string {
 }
 
 // task is what a job's run is to Mesos. Chronos sets no kill policy.
-func task(j *Job, q queued, id, host string, now time.Time) node.Task {
+func task(j *Job, q queued, id, host string) node.Task {
 	command := j.Command
 	if len(j.Arguments) > 0 { // appended to a shell's command, too
 		command += " " + strings.ReplaceAll(strings.Join(j.Arguments, " "), ";", "")
@@ -43,13 +43,11 @@ func task(j *Job, q queued, id, host string, now time.Time) node.Task {
 	for _, v := range j.EnvironmentVariables {
 		t.Env[v.Name] = v.Value
 	}
-	for k, v := range map[string]string{ // these win
+	maps.Copy(t.Env, map[string]string{ // these win
 		"mesos_task_id": id, "MESOS_TASK_ID": id, "CHRONOS_JOB_OWNER": j.Owner, "CHRONOS_JOB_NAME": j.Name, "HOST": host,
 		"CHRONOS_RESOURCE_MEM": javaDouble(j.Mem), "CHRONOS_RESOURCE_CPU": javaDouble(j.CPUs), "CHRONOS_RESOURCE_DISK": javaDouble(j.Disk),
 		"CHRONOS_JOB_RUN_TIME": strconv.FormatInt(q.due.UnixMilli(), 10), "CHRONOS_JOB_RUN_ATTEMPT": strconv.Itoa(q.attempt),
-	} {
-		t.Env[k] = v
-	}
+	})
 	return t
 }
 

@@ -217,8 +217,6 @@ func envText(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // orElse is *p, or a default where p is nil.
 func orElse[T any](p *T, def T) T {
 	if p == nil {

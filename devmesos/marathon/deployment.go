@@ -83,7 +83,7 @@ func (c *Core) deploy(now time.Time, changes map[string]*App, force, restart boo
 
 // stampVersions notes in a new definition when it was made, scaled, and really changed.
 func (c *Core) stampVersions(a, before *App, version string, restart bool) {
-	a.Version = ptr(version)
+	a.Version = new(version)
 	info := VersionInfo{LastScalingAt: version, LastConfigChangeAt: version}
 	if before != nil && !restart && sameConfig(a, before) {
 		info.LastConfigChangeAt = before.VersionInfo.LastConfigChangeAt

@@ -38,7 +38,7 @@ func (c *Core) launch(s *appState, i *instance, now time.Time) {
 		Labels: labels(a), Image: a.image(),
 	}
 	if a.TaskKillGracePeriodSeconds != nil {
-		task.Grace = ptr(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
+		task.Grace = new(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
 	}
 	if err := c.o.Cluster.Launch(task); err != nil {
 		i.Incarnation-- // the offer was taken by somebody else: the next one comes when something ends

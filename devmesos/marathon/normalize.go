@@ -133,7 +133,7 @@ func (c *Core) completePorts(a *App) {
 		if a.Container != nil {
 			for i := range a.Container.PortMappings {
 				if a.Container.PortMappings[i].HostPort == nil && a.Networks[0].Mode == "container/bridge" {
-					a.Container.PortMappings[i].HostPort = ptr(0)
+					a.Container.PortMappings[i].HostPort = new(0)
 				}
 			}
 		}

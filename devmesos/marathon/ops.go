@@ -214,7 +214,7 @@ func (c *Core) KillTasks(now time.Time, id string, r killRequest) (*deployment, 
 
 func (c *Core) scaleDown(now time.Time, s *appState, hit []*instance, force bool) (*deployment, error) {
 	a := s.spec.clone()
-	a.Instances = ptr(max(0, *a.Instances-len(hit)))
+	a.Instances = new(max(0, *a.Instances-len(hit)))
 	return c.deploy(now, map[string]*App{a.ID: a}, force, false)
 }
 

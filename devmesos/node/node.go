@@ -63,7 +63,6 @@ type Node struct {
 	o      Options
 	log    *slog.Logger
 	id     string
-	pid    string // of the libprocess kind, for /state
 	start  time.Time
 	groups groups
 	stop   chan struct{} // closed when the node shuts down

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -68,7 +69,7 @@ func (n *Node) begin(t *task) (*process, error) {
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = t.sandbox, n.environment(t), attr
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out.stdout, out.stderr, []*os.File{r}
 	err = cmd.Start()
-	r.Close()
+	_ = r.Close() // the process has its own
 	if err != nil {
 		return nil, fmt.Errorf("start task: %w", err)
 	}
@@ -79,7 +80,7 @@ func (n *Node) begin(t *task) (*process, error) {
 		close(p.done)
 	})
 	if err := n.release(t, p, w); err != nil {
-		w.Close()
+		_ = w.Close() // the gate reads the end, and gives up
 		<-p.done
 		return nil, err
 	}
@@ -106,8 +107,7 @@ func (n *Node) release(t *task, p *process, w *os.File) error {
 type outputs struct{ stdout, stderr *os.File }
 
 func (o outputs) close() {
-	o.stdout.Close()
-	o.stderr.Close()
+	_, _ = o.stdout.Close(), o.stderr.Close() // only the process writes to them
 }
 
 func (n *Node) makeSandbox(t *task, who *identity) (outputs, error) {
@@ -119,7 +119,7 @@ func (n *Node) makeSandbox(t *task, who *identity) (outputs, error) {
 	if err == nil {
 		o.stderr, err = os.OpenFile(filepath.Join(t.sandbox, "stderr"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
-			o.stdout.Close()
+			_ = o.stdout.Close() // nothing was written
 		}
 	}
 	if err != nil {
@@ -147,9 +147,7 @@ func (n *Node) environment(t *task) []string {
 		"PATH": path, "MESOS_SANDBOX": t.sandbox, "MESOS_DIRECTORY": t.sandbox, "MESOS_EXECUTOR_ID": t.ID,
 		"MESOS_FRAMEWORK_ID": n.FrameworkID(t.Framework), "MESOS_SLAVE_ID": n.id,
 	}
-	for k, v := range t.Env {
-		env[k] = v
-	}
+	maps.Copy(env, t.Env)
 	list := make([]string, 0, len(env))
 	for k, v := range env {
 		list = append(list, k+"="+v)

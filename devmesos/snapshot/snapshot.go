@@ -22,7 +22,7 @@ func Save(path string, v any) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(f.Name())
+			_ = os.Remove(f.Name()) // err is what went wrong first
 		}
 	}()
 	_, werr := f.Write(b)

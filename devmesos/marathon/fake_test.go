@@ -3,6 +3,7 @@ package marathon
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 // fake is a cluster of one node without processes. Tests say what becomes of the tasks.
 type fake struct {
+	mu    sync.Mutex // the scheduler's loop and the test take turns, but the race detector can't see it
 	cpus  float64
 	live  map[string]node.Task
 	all   []string // launched, in order
@@ -20,6 +22,8 @@ type fake struct {
 func newFake() *fake { return &fake{cpus: 4, live: map[string]node.Task{}} }
 
 func (f *fake) Offer() node.Offer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	o := node.Offer{Hostname: "h1", AgentID: "S0", CPUs: f.cpus, MemMiB: 10000, DiskMiB: 10000, Attributes: map[string]string{"qosctl": "yes"}}
 	for _, t := range f.live {
 		o.CPUs -= t.CPUs
@@ -43,12 +47,32 @@ func values(m map[string]node.Task) func(func(node.Task) bool) {
 }
 
 func (f *fake) Launch(t node.Task) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.live[t.ID] = t
 	f.all = append(f.all, t.ID)
 	return nil
 }
 
-func (f *fake) Kill(_, id string) { f.kills = append(f.kills, id) }
+func (f *fake) Kill(_, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kills = append(f.kills, id)
+}
+
+// seen is what was launched and killed so far.
+func (f *fake) seen() (all, kills []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.all), slices.Clone(f.kills)
+}
+
+// end takes a task off the node.
+func (f *fake) end(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.live, id)
+}
 
 // bench is a core with its cluster, and a clock that tests turn.
 type bench struct {

@@ -49,7 +49,7 @@ func TestLoopLaunchesAfterBackOffAndRepeatsKills(t *testing.T) {
 		}
 		say := func(id string, state node.State) {
 			if state.Terminal() {
-				delete(f.live, id)
+				f.end(id)
 			}
 			s.Status(node.Status{TaskID: id, State: state, At: time.Now()})
 			synctest.Wait()
@@ -59,28 +59,29 @@ func TestLoopLaunchesAfterBackOffAndRepeatsKills(t *testing.T) {
 				t.Fatal(w.Code, w.Body)
 			}
 			synctest.Wait()
-			say(f.all[0], node.Running)
-			say(f.all[0], node.Finished)
+			all, _ := f.seen()
+			say(all[0], node.Running)
+			say(all[0], node.Finished)
 			<-time.After(59 * time.Second)
 			synctest.Wait()
-			if len(f.all) != 1 {
+			if all, _ = f.seen(); len(all) != 1 {
 				t.Error("launched before the back-off is over")
 			}
 			<-time.After(time.Second)
 			synctest.Wait()
-			if len(f.all) != 2 {
+			if all, _ = f.seen(); len(all) != 2 {
 				t.Fatal("not launched after the back-off")
 			}
-			say(f.all[1], node.Running)
+			say(all[1], node.Running)
 			if w := call(t, s, "DELETE", "/v2/apps/a", ""); w.Code != http.StatusOK {
 				t.Fatal(w.Code, w.Body)
 			}
 			<-time.After(61 * time.Second)
 			synctest.Wait()
-			if len(f.kills) != 3 {
-				t.Errorf("%d kills in a minute, want 3", len(f.kills))
+			if _, kills := f.seen(); len(kills) != 3 {
+				t.Errorf("%d kills in a minute, want 3", len(kills))
 			}
-			say(f.all[1], node.Killed)
+			say(all[1], node.Killed)
 			if w := call(t, s, "GET", "/v2/deployments", ""); strings.TrimSpace(w.Body.String()) != "[]" {
 				t.Errorf("deployments %s", w.Body)
 			}

@@ -22,14 +22,14 @@ build: ## bin/qosctl and bin/linpack, static
 demo: build ## the main job, on this machine's real cores (as root; DEMO="--policy none" and other flags)
 	$(GO) run ./examples/demo -qosctl bin/qosctl -linpack bin/linpack $(DEMO)
 
-test: ## vet, gofmt, and all unit, property and contract tests (real cgroups as root)
+test: ## vet, gofmt, and all unit, property and contract tests (real cgroups as root); says what was skipped
 	$(GO) vet ./...
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: not formatted:"; echo "$$unformatted"; exit 1; fi
-	$(GO) test -shuffle=on -timeout 5m ./...
+	@GO=$(GO) $(GO) run tools/test.go -shuffle=on -timeout 5m ./...
 
 race: export CGO_ENABLED = 1
 race: ## the same tests under the race detector
-	$(GO) test -race -shuffle=on -timeout 15m ./...
+	@GO=$(GO) $(GO) run tools/test.go -race -shuffle=on -timeout 15m ./...
 
 fuzz: ## every fuzz target for its share of FUZZTIME
 	GO=$(GO) tools/fuzz $(FUZZTIME)

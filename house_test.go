@@ -42,7 +42,7 @@ var imports = map[string][]string{
 
 // kept says where alone, outside of tests, a package of others or of the standard library may be imported.
 var kept = map[string][]string{
-	"os/exec":                     {"agent", "cli", "container/process", "devmesos/node", "examples/bench", "examples/demo"},
+	"os/exec":                     {"agent", "cli", "container/process", "devmesos/node", "examples/bench", "examples/demo", "tools"},
 	"github.com/spf13/viper":      {"agent"},
 	"github.com/spf13/cobra":      {"cli"},
 	"go.etcd.io/bbolt":            {"agent"},

@@ -25,25 +25,19 @@ func (f *fake) Offer() node.Offer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := node.Offer{Hostname: "h1", AgentID: "S0", CPUs: f.cpus, MemMiB: 10000, DiskMiB: 10000, Attributes: map[string]string{"qosctl": "yes"}}
+	taken := map[int]bool{}
 	for _, t := range f.live {
 		o.CPUs -= t.CPUs
+		for _, p := range t.Ports {
+			taken[p] = true
+		}
 	}
 	for p := 31000; p < 31100; p++ {
-		if !slices.ContainsFunc(slices.Collect(values(f.live)), func(t node.Task) bool { return slices.Contains(t.Ports, p) }) {
+		if !taken[p] {
 			o.Ports = append(o.Ports, p)
 		}
 	}
 	return o
-}
-
-func values(m map[string]node.Task) func(func(node.Task) bool) {
-	return func(yield func(node.Task) bool) {
-		for _, t := range m {
-			if !yield(t) {
-				return
-			}
-		}
-	}
 }
 
 func (f *fake) Launch(t node.Task) error {

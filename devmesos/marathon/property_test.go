@@ -83,6 +83,7 @@ func FuzzBodies(f *testing.F) {
 	f.Add([]byte(`{"id":"/a","args":["x"],"container":{"docker":{"image":"i","network":"BRIDGE","portMappings":[{"containerPort":1}]}}}`), []byte(`{"networks":[]}`))
 	f.Add([]byte(`{"id":"a/b","cmd":"xx","unreachableStrategy":"disabled","constraints":[["a","LIKE","["]],"env":{"a":1}}`), []byte(`{"version":"x"}`))
 	f.Add([]byte(`{"id":"/a","cmd":"xx","ports":[1],"fetch":[{}],"upgradeStrategy":null}`), []byte(`{"container":{"docker":{"network":"HOST"}},"uris":["a"]}`))
+	f.Add([]byte(`{"id":"/a","cmd":"xx","cpus":0.001,"mem":0,"ports":[],"instances":999999999}`), []byte(`{"cpus":2,"instances":0}`))
 	f.Fuzz(func(t *testing.T, body, update []byte) {
 		for _, legacy := range []bool{false, true} {
 			b := newBench(t, legacy)

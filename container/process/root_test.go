@@ -38,7 +38,7 @@ func runIn(t *testing.T, e *Engine, s container.Spec) (x container.Exit, stdout,
 	return x, out[0], out[1]
 }
 
-func put(t *testing.T, name, text string, mode os.FileMode) {
+func put(t testing.TB, name, text string, mode os.FileMode) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		t.Fatal(err)

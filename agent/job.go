@@ -15,10 +15,12 @@ import (
 type job struct {
 	mu       sync.Mutex
 	row      row
-	live     *live // its container; nil: none
-	busy     bool  // a container is being started
-	dirty    bool  // the row on disk is older
-	attached int   // output streams of stand-ins
+	live     *live     // its container; nil: none
+	busy     bool      // a container is being started
+	dirty    bool      // the row on disk is older
+	gone     bool      // it was removed: nothing of it is done or written any more
+	attached int       // output streams of stand-ins
+	detached time.Time // since when there has been none, if there is none
 	changed  chan struct{}
 	rev      uint64
 
@@ -29,6 +31,8 @@ type job struct {
 	startAsked time.Time      // of Chronos
 	tasks      []string       // adopted: its tasks in the framework
 	handing    bool           // it is being submitted to its framework right now
+	missing    time.Time      // since when its framework does not know it; zero: it does
+	doubt      time.Time      // since when its framework may have taken a submission that failed; zero: no doubt
 }
 
 // maxDecisions bounds the decisions that explain shows.
@@ -39,8 +43,8 @@ type live struct {
 	container string
 	engine    engine
 	reader    *cgroup.Reader
-	detached  time.Time // since when the job has no stand-in, if it has none
 	stopping  bool
+	lost      bool // its cgroup was removed
 
 	seen    cgroup.Sample // last reading
 	rate    float64       // CPUs, between the last two readings
@@ -50,7 +54,7 @@ type live struct {
 }
 
 func newJob(r row) *job {
-	return &job{row: r, changed: make(chan struct{}), decisions: r.Local.Decisions}
+	return &job{row: r, changed: make(chan struct{}), decisions: r.Local.Decisions, detached: time.Now()}
 }
 
 func (j *job) spec() *qos.Spec     { return &j.row.Record.Spec }
@@ -133,8 +137,9 @@ func (j *job) addTask(t task) {
 
 // jobs is the registry of a node's jobs.
 type jobs struct {
-	mu   sync.RWMutex
-	byID map[string]*job
+	mu     sync.RWMutex
+	byID   map[string]*job
+	naming sync.Mutex // held while a name is looked for and taken
 }
 
 func (s *jobs) get(id string) *job {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 
 // row is what the store keeps of a job: the record that peers may see, and what only this node knows.
 type row struct {
+	version uint64 // grows with each change in memory: an older one never replaces a newer one on disk
+
 	Record qos.Record `json:"record"`
 	Local  local      `json:"local"`
 }
@@ -40,6 +43,7 @@ func (r row) clone() row {
 // local is this node's own knowledge of a job. It is never shown to peers.
 type local struct {
 	SecretHash []byte         `json:"secret_hash,omitempty"` // SHA-256 of the stand-in's secret
+	OldSecrets [][]byte       `json:"old_secrets,omitempty"` // of former submissions that the framework may have taken, newest first
 	Policy     string         `json:"policy,omitempty"`      // chosen at submission; "": the configuration's
 	Request    float64        `json:"request,omitempty"`     // cpus in the framework, when somebody changed them there
 	Attached   bool           `json:"attached,omitempty"`    // somebody else submitted it; detach leaves it as it was
@@ -48,6 +52,7 @@ type local struct {
 	Tasks      []task         `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
 	Events     []event        `json:"events,omitempty"`      // the last maxEvents
 	Decisions  []qos.Decision `json:"decisions,omitempty"`   // the last keptDecisions of a job that has ended
+	Stop       *stopOrder     `json:"stop,omitempty"`        // of the present container; nil: none was given
 	Clock      clock          `json:"clock"`                 // of the present execution
 	Mended     int            `json:"mended,omitempty"`      // quota changes by others, set right again
 	Failures   int            `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
@@ -74,6 +79,12 @@ type task struct {
 	Exit  *int      `json:"exit,omitempty"`
 	Cause string    `json:"cause,omitempty"`
 	At    time.Time `json:"at"`
+}
+
+// stopOrder says that a container is to be stopped.
+type stopOrder struct {
+	Why string    `json:"why"`
+	At  time.Time `json:"at"`
 }
 
 // event is something that happened to a job.
@@ -107,25 +118,29 @@ var errCorrupt = errors.New("store is corrupt")
 
 // store keeps rows in one bbolt file. Each value carries its own checksum, so that a torn row is told from a good one.
 type store struct {
-	db *bolt.DB
+	db      *bolt.DB
+	written map[string]uint64 // version of each row on disk; guarded by bbolt's one writer
 }
 
 // openStore opens the store in dir. A store that can't be read is moved aside, said loudly, and begun anew: what runs is found again by its labels.
 func openStore(dir string, log *slog.Logger) (*store, []row, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	path := filepath.Join(dir, "agent.db")
-	s, rows, err := tryStore(path)
+	s, rows, err := tryStore(path, log)
 	if err == nil || !errors.Is(err, errCorrupt) {
 		return s, rows, err
 	}
-	aside := fmt.Sprintf("%s.corrupt-%s", path, time.Now().UTC().Format("20060102T150405.000Z"))
+	aside := asideName(path)
 	if mvErr := os.Rename(path, aside); mvErr != nil {
 		return nil, nil, fmt.Errorf("set the corrupt store aside: %w", errors.Join(err, mvErr))
 	}
 	log.Error("the store can't be read; it is kept aside, and a new one is built from what runs", "err", err, "kept", aside)
-	return tryStore(path)
+	return tryStore(path, log)
 }
 
-func tryStore(path string) (s *store, rows []row, err error) {
+func tryStore(path string, log *slog.Logger) (s *store, rows []row, err error) {
 	defer func() { // bbolt panics on some damaged pages
 		if p := recover(); p != nil {
 			s, rows, err = nil, nil, fmt.Errorf("%w: %v", errCorrupt, p)
@@ -140,14 +155,43 @@ func tryStore(path string) (s *store, rows []row, err error) {
 	case err != nil:
 		return nil, nil, fmt.Errorf("open the store: %w", err)
 	}
-	s = &store{db: db}
+	s = &store{db: db, written: map[string]uint64{}}
 	if err := s.init(); err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
-	if rows, err = s.rows(); err != nil {
+	rows, torn, err := s.rows()
+	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
+	if len(torn) > 0 {
+		aside := asideName(path)
+		log.Error("rows of the store can't be read; they are given up, a copy is kept", "jobs", torn, "kept", aside)
+		if err := s.dropTorn(aside, torn); err != nil {
+			return nil, nil, errors.Join(err, db.Close())
+		}
+	}
 	return s, rows, nil
+}
+
+// asideName is where a damaged store is kept.
+func asideName(path string) string {
+	return fmt.Sprintf("%s.corrupt-%s", path, time.Now().UTC().Format("20060102T150405.000Z"))
+}
+
+// dropTorn removes rows that can't be read; a copy of the store is kept as it was.
+func (s *store) dropTorn(aside string, torn []string) error {
+	err := s.db.View(func(tx *bolt.Tx) error { return tx.CopyFile(aside, 0o600) })
+	if err != nil {
+		return fmt.Errorf("keep the damaged store aside: %w", err)
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, id := range torn {
+			if err := tx.Bucket(bucketJobs).Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (s *store) init() error {
@@ -165,22 +209,23 @@ func (s *store) init() error {
 	return nil
 }
 
-func (s *store) rows() ([]row, error) {
-	var rows []row
-	err := s.db.View(func(tx *bolt.Tx) error {
+// rows reads all rows; torn are the ids of those that can't be read.
+func (s *store) rows() (rows []row, torn []string, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
 		for problem := range tx.Check() {
 			return fmt.Errorf("%w: %w", errCorrupt, problem)
 		}
 		return tx.Bucket(bucketJobs).ForEach(func(k, v []byte) error {
 			var r row
-			if err := open(v, &r); err != nil {
-				return fmt.Errorf("job %s: %w", k, err)
+			if open(v, &r) != nil || r.Record.Spec.ID != string(k) {
+				torn = append(torn, string(k))
+				return nil
 			}
 			rows = append(rows, r)
 			return nil
 		})
 	})
-	return rows, err
+	return rows, torn, err
 }
 
 // put writes rows in one transaction: all or none, on disk when it returns.
@@ -188,6 +233,9 @@ func (s *store) put(rows ...row) error {
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketJobs)
 		for _, r := range rows {
+			if r.version < s.written[r.Record.Spec.ID] {
+				continue
+			}
 			v, err := seal(r)
 			if err != nil {
 				return err
@@ -195,6 +243,7 @@ func (s *store) put(rows ...row) error {
 			if err := b.Put([]byte(r.Record.Spec.ID), v); err != nil {
 				return err
 			}
+			s.written[r.Record.Spec.ID] = r.version // of a transaction that fails after all, a newer one is on its way
 		}
 		return nil
 	})
@@ -204,8 +253,12 @@ func (s *store) put(rows ...row) error {
 	return nil
 }
 
+// remove takes a row out for good: none by its id is written any more.
 func (s *store) remove(id string) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketJobs).Delete([]byte(id)) })
+	return s.db.Update(func(tx *bolt.Tx) error {
+		s.written[id] = math.MaxUint64
+		return tx.Bucket(bucketJobs).Delete([]byte(id))
+	})
 }
 
 // model returns what is known of the runs of jobs by this name.

@@ -171,13 +171,15 @@ func (a *Agent) Run(ctx context.Context) error {
 		return errors.Join(err, a.close())
 	}
 	g, inner2 := errgroup.WithContext(inner)
+	a.publish(time.Now())
+	a.recover(inner) // who calls meanwhile waits in the listeners' queues: nobody sees a job that runs without its container
+	a.settled.Store(true)
 	for _, s := range servers {
 		g.Go(func() error { return s.run(inner2) })
 	}
-	a.publish(time.Now())
-	a.recover(inner)
-	a.settled.Store(true)
-	for _, loop := range []func(context.Context) error{a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop} {
+	for _, loop := range []func(context.Context) error{
+		a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop, a.orphanLoop,
+	} {
 		g.Go(func() error { return loop(inner2) })
 	}
 	a.log.Info("agent ready", "node", a.node, "cpus", a.cpus, "mode", a.cfg.Control.Mode, "policy", a.cfg.Control.Policy, "cgroup", a.cgroups.Mode(), "jobs", len(a.jobs.all()))
@@ -193,6 +195,8 @@ func (a *Agent) Run(ctx context.Context) error {
 
 func (a *Agent) close() error {
 	for _, j := range a.jobs.all() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
 		if j.live != nil && j.live.reader != nil {
 			_ = j.live.reader.Close() // read only: nothing to lose
 		}
@@ -207,9 +211,15 @@ func (a *Agent) close() error {
 	return errors.Join(errs...)
 }
 
+var errGone = errors.New("the job is gone")
+
 // save persists a job and tells who waits for it. The caller holds j.mu. A row that could not be written is written by a later sweep.
 func (a *Agent) save(j *job) error {
 	j.touch()
+	if j.gone {
+		return errGone
+	}
+	j.row.version++
 	err := a.store.put(j.row)
 	j.dirty = err != nil
 	a.stored(err)
@@ -224,7 +234,10 @@ func (a *Agent) saveAll(list []*job) {
 	rows := make([]row, 0, len(list))
 	for _, j := range list {
 		j.mu.Lock()
-		rows = append(rows, j.row.clone())
+		if !j.gone {
+			j.row.version++
+			rows = append(rows, j.row.clone())
+		}
 		j.dirty = false
 		j.mu.Unlock()
 	}

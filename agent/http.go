@@ -102,16 +102,21 @@ func closeAll(list []*server) error {
 
 // run serves until ctx ends. Streams that are open then are cut: stand-ins attach again.
 func (s *server) run(ctx context.Context) error {
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 		defer cancel()
 		if s.srv.Shutdown(ctx) != nil {
 			_ = s.srv.Close() // what is still open has had its time
 		}
 	})
-	defer stop()
 	s.srv.BaseContext = func(net.Listener) context.Context { return ctx }
-	if err := s.srv.Serve(s.l); !errors.Is(err, http.ErrServerClosed) {
+	err := s.srv.Serve(s.l)
+	if !stop() {
+		<-ended // requests that were being answered
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil

@@ -145,7 +145,7 @@ func TestRefusalByTheFrameworkUndoesTheRegistration(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "answered 422") {
 		t.Errorf("error %v", err)
 	}
-	if rows, err := n.agent.store.rows(); err != nil || len(rows) != 0 || len(n.agent.jobs.all()) != 0 {
+	if rows, _, err := n.agent.store.rows(); err != nil || len(rows) != 0 || len(n.agent.jobs.all()) != 0 {
 		t.Errorf("left behind: %d rows, %v", len(rows), err)
 	}
 	if n.agent.jobs.named(qos.Marathon, "/no") != nil {

@@ -104,6 +104,12 @@ func (j *job) task(id string) *task {
 	return &j.row.Local.Tasks[i]
 }
 
+// after returns the tasks that claimed after one.
+func (j *job) after(id string) []task {
+	i := slices.IndexFunc(j.row.Local.Tasks, func(t task) bool { return t.ID == id })
+	return j.row.Local.Tasks[i+1:]
+}
+
 // openTask returns the last task if its stand-in was not told to exit yet, else nil.
 func (j *job) openTask() *task {
 	if l := j.row.Local.Tasks; len(l) > 0 && l[len(l)-1].Exit == nil {

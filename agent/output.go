@@ -95,10 +95,8 @@ func (o *outputs) look(c cursor, drained bool) standing {
 			return st
 		}
 		first, st.exit, st.cause = t.First, t.Exit, t.Cause
-		for _, later := range j.row.Local.Tasks {
-			if later.First > first {
-				last = min(last, later.First-1)
-			}
+		for _, later := range j.after(o.task) {
+			last = min(last, later.First-1)
 		}
 	}
 	want := c.execution
@@ -116,10 +114,15 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
-		mu   sync.Mutex
-		wg   sync.WaitGroup
-		errs [2]error
+		mu      sync.Mutex
+		wg      sync.WaitGroup
+		watcher sync.WaitGroup
+		errs    [2]error
 	)
+	execution := c.execution
+	watcher.Go(func() { o.untilTakenOver(ctx, execution, cancel) })
+	defer watcher.Wait()
+	defer cancel()
 	for i, s := range streams {
 		if o.only != "" && o.only != s {
 			continue
@@ -145,6 +148,20 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 	}
 	wg.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// untilTakenOver ends the copying of an execution that another task has taken over.
+func (o *outputs) untilTakenOver(ctx context.Context, execution int, cancel context.CancelFunc) {
+	for o.task != "" && ctx.Err() == nil {
+		o.job.mu.Lock()
+		later, rev := o.job.after(o.task), o.job.rev
+		o.job.mu.Unlock()
+		if len(later) > 0 && later[0].First <= execution {
+			cancel()
+			return
+		}
+		waitChange(ctx, o.job, rev)
+	}
 }
 
 func (o *outputs) open(ctx context.Context, id string, s container.Stream, off int64) (io.ReadCloser, error) {

@@ -17,20 +17,11 @@ const (
 	// keepEnded is how long an ended job is kept, keepJobs how many at most.
 	keepEnded = 7 * 24 * time.Hour
 	keepJobs  = 1000
+	// keepUnknown is how long an ended container of a job that the store does not know is kept: its exit status is only there.
+	keepUnknown = time.Hour
 )
 
-// prune removes a job's oldest ended containers.
-func (a *Agent) prune(ctx context.Context, j *job) {
-	j.mu.Lock()
-	e, id := j.status().Execution, j.spec().ID
-	j.mu.Unlock()
-	if e == nil || j.row.Local.Adopted {
-		return
-	}
-	// Only the one that has just fallen out: a crash in between is made up for at the next start (recover).
-	a.drop(ctx, containerID(id, e.Index-keepContainers))
-}
-
+// drop removes a container.
 func (a *Agent) drop(ctx context.Context, id string) {
 	err := a.engine.Remove(ctx, id)
 	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
@@ -40,39 +31,107 @@ func (a *Agent) drop(ctx context.Context, id string) {
 
 // expire forgets jobs that ended long ago, or that are too many, with all that they left.
 func (a *Agent) expire(ctx context.Context, now time.Time) {
-	var ended []*job
+	type old struct {
+		job   *job
+		ended time.Time
+	}
+	var list []old
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		if j.status().Phase.Terminal() && j.row.Local.Duty == dutyNone && j.live == nil {
-			ended = append(ended, j)
+		if st := j.status(); st.Phase.Terminal() && j.row.Local.Duty == dutyNone && j.live == nil && !j.busy {
+			list = append(list, old{j, st.Ended})
 		}
 		j.mu.Unlock()
 	}
-	slices.SortFunc(ended, func(x, y *job) int { return y.status().Ended.Compare(x.status().Ended) })
-	for i, j := range ended {
-		if i >= keepJobs || now.Sub(j.status().Ended) > keepEnded {
-			a.forget(ctx, j)
+	slices.SortFunc(list, func(x, y old) int { return y.ended.Compare(x.ended) })
+	for i, o := range list {
+		if i >= keepJobs || now.Sub(o.ended) > keepEnded {
+			a.forget(ctx, o.job)
 		}
 	}
 }
 
 // forget removes a job and its containers from this node.
 func (a *Agent) forget(ctx context.Context, j *job) {
-	list, err := a.engine.List(ctx)
-	if err != nil {
-		a.log.Warn("forget job", "job", j.spec().Name, "err", err)
-		return
-	}
-	for _, c := range list {
-		if c.Labels[labelJob] == j.spec().ID {
-			a.drop(ctx, c.ID)
-		}
-	}
+	j.mu.Lock()
+	j.gone = true
+	j.mu.Unlock()
 	if err := a.store.remove(j.spec().ID); err != nil {
 		a.log.Warn("forget job", "job", j.spec().Name, "err", err)
 		return
 	}
-	a.jobs.remove(j.spec().ID)
+	a.jobs.remove(j.spec().ID) // its containers are nobody's now: tidy removes them
+}
+
+// orphanLoop removes what nobody looks after.
+func (a *Agent) orphanLoop(ctx context.Context) error {
+	tick := time.NewTicker(max(a.cfg.Run.DetachGrace/3, time.Second))
+	defer tick.Stop()
+	since := map[string]time.Time{} // running containers without a job, and when that was first seen
+	for {
+		a.tidy(ctx, since)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// tidy removes ended containers that nobody can want any more, and stops running ones that no job holds: one of a job that the store
+// does not know has the detach grace, in which its stand-in brings the job and gets it back.
+func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
+	list, err := a.engine.List(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Error("list containers", "err", err)
+		}
+		return
+	}
+	now, orphans := time.Now(), map[string]bool{}
+	for _, c := range list {
+		held, old := a.wanted(c)
+		switch {
+		case held:
+			continue
+		case c.State != container.Running:
+			if old || now.Sub(c.Created) > keepUnknown {
+				a.drop(ctx, c.ID)
+			}
+			continue
+		}
+		orphans[c.ID] = true
+		if since[c.ID].IsZero() {
+			since[c.ID] = now
+		}
+		if now.Sub(since[c.ID]) > a.cfg.Run.DetachGrace {
+			a.log.Warn("stop a container that no job holds", "container", c.ID)
+			a.spawn(func(ctx context.Context) { _ = a.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace) }) // tried again at the next look
+		}
+	}
+	for id := range since {
+		if !orphans[id] {
+			delete(since, id)
+		}
+	}
+}
+
+// wanted says whether a container is held or kept by its job; old: its job has left it behind.
+func (a *Agent) wanted(c container.Info) (held, old bool) {
+	j := a.jobs.get(c.Labels[labelJob])
+	if j == nil {
+		return false, false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, n := j.status().Execution, ordinal(c.Labels, labelExecution)
+	if e == nil {
+		return false, true
+	}
+	if c.State == container.Running {
+		return j.busy || j.live != nil && j.live.container == c.ID, false
+	}
+	return n > e.Index-keepContainers, true
 }
 
 // ordinal reads a number from a label; 0: there is none.

@@ -14,51 +14,58 @@ import (
 func (a *Agent) recover(ctx context.Context) {
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		st := *j.status()
-		j.mu.Unlock()
+		st, adopted := j.status(), j.row.Local.Adopted
 		switch {
-		case j.row.Local.Adopted:
+		case adopted:
 		case st.Phase == qos.PhaseRunning && st.Execution != nil:
-			a.resume(ctx, j)
-		case st.Phase == qos.PhaseEnded && j.spec().Framework == qos.Chronos:
+			a.resume(j)
+		case st.Phase == qos.PhaseEnded || st.Phase == qos.PhasePending:
 			a.resumeSeries(j)
 		}
+		j.mu.Unlock()
 	}
-	a.sweepContainers(ctx)
 }
 
-// resume finds out what became of the container of a job that was running when the agent ended.
-func (a *Agent) resume(ctx context.Context, j *job) {
-	j.mu.Lock()
+// resume finds out what became of the container of a job that was running when the agent ended. The caller holds j.mu.
+func (a *Agent) resume(j *job) {
 	e := j.status().Execution
-	id := containerID(j.spec().ID, e.Index)
-	t := j.task(e.Task)
+	id, t := containerID(j.spec().ID, e.Index), j.task(e.Task)
 	var spec container.Spec
 	if t != nil {
 		spec = a.containerSpec(j, t)
 	}
 	j.busy = true
-	j.mu.Unlock()
-	info, err := a.engine.Inspect(ctx, id)
-	switch {
-	case err == nil && info.State != container.Created:
-		a.hold(ctx, j, a.engine, id) // an exited one ends at once, by its watch
-	case t != nil && (err == nil || errors.Is(err, container.ErrNotFound)):
-		a.spawn(func(ctx context.Context) { a.launch(ctx, j, spec) }) // the agent ended between writing it down and doing it
-	default:
-		j.mu.Lock()
-		j.busy = false
-		a.conclude(j, container.Exit{Code: 255, Unknown: true, Finished: time.Now()}, "its container can't be found")
-		j.mu.Unlock()
+	a.spawn(func(ctx context.Context) { a.takeUp(ctx, j, id, spec) })
+}
+
+// takeUp holds a container of the agent before this one, or starts it if that agent ended between writing it down and doing it.
+// spec is empty when nobody waits for it.
+func (a *Agent) takeUp(ctx context.Context, j *job, id string, spec container.Spec) {
+	for try := 0; ctx.Err() == nil; try++ {
+		info, err := a.engine.Inspect(ctx, id)
+		switch {
+		case err == nil && info.State != container.Created:
+			a.hold(ctx, j, a.engine, id) // an ended one ends at once, by its watch
+			return
+		case (err == nil || errors.Is(err, container.ErrNotFound)) && spec.ID != "":
+			a.launch(ctx, j, spec)
+			return
+		case errors.Is(err, container.ErrNotFound):
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.busy = false
+			a.conclude(j, container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now()}, "its container can't be found")
+			return
+		}
+		a.log.Error("look at a container", "container", id, "err", err)
+		pause(ctx, backoff(try))
 	}
 }
 
-// resumeSeries goes on with a series whose last iteration had ended when the agent did.
+// resumeSeries goes on with a series whose last iteration had ended when the agent did. The caller holds j.mu.
 func (a *Agent) resumeSeries(j *job) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	t := j.openTask()
-	if t == nil || j.row.Local.Adopted {
+	if t == nil || j.spec().Framework != qos.Chronos || j.status().Execution == nil {
 		return
 	}
 	id, delay := t.ID, time.Duration(0)
@@ -66,34 +73,6 @@ func (a *Agent) resumeSeries(j *job) {
 		delay = backoff(n - 1)
 	}
 	a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, id, delay) })
-}
-
-// sweepContainers removes containers that nobody can want any more. One of a job that the store does not know runs on:
-// its stand-in brings the job's spec when it asks for it, and gets it back (reclaim).
-func (a *Agent) sweepContainers(ctx context.Context) {
-	list, err := a.engine.List(ctx)
-	if err != nil {
-		a.log.Error("list containers", "err", err)
-		return
-	}
-	for _, c := range list {
-		j := a.jobs.get(c.Labels[labelJob])
-		if j == nil {
-			if c.State == container.Running {
-				a.log.Warn("a container of a job that the store does not know runs; its stand-in will bring the job", "container", c.ID)
-				continue
-			}
-			a.drop(ctx, c.ID)
-			continue
-		}
-		j.mu.Lock()
-		e := j.status().Execution
-		old := e != nil && ordinal(c.Labels, labelExecution) <= e.Index-keepContainers
-		j.mu.Unlock()
-		if old && c.State != container.Running {
-			a.drop(ctx, c.ID)
-		}
-	}
 }
 
 // readmit writes down the execution of a container that is known by its labels only. The caller holds j.mu.
@@ -106,7 +85,7 @@ func (a *Agent) readmit(j *job, c container.Info, who caller) bool {
 	st.Started = c.Started
 	if spec.Framework == qos.Chronos {
 		st.Started = spec.SeriesStart()
-		st.Tally.Succeeded = index - 1 // as far as the labels tell
+		st.Tally.Succeeded = ordinal(c.Labels, labelSucceeded)
 	}
 	st.Epoch, st.Owner = st.Epoch+1, a.node
 	st.Execution = &qos.Execution{

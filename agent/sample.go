@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"qosctl/cgroup"
+	"qosctl/container"
 	"qosctl/qos"
 )
 
@@ -61,8 +62,9 @@ func (a *Agent) sample(j *job, now time.Time) bool {
 	if l.reader != nil {
 		a.readCounters(j, l)
 	}
+	a.reopen(j, l)
 	a.integrate(j, now)
-	if grace := a.cfg.Run.DetachGrace; !j.row.Local.Adopted && j.attached == 0 && now.Sub(l.detached) > grace {
+	if grace := a.cfg.Run.DetachGrace; !j.row.Local.Adopted && j.attached == 0 && now.Sub(j.detached) > grace {
 		a.halt(j, "its stand-in has been gone for "+grace.String())
 	}
 	if now.Sub(l.saved) < saveEvery && !j.dirty {
@@ -72,12 +74,24 @@ func (a *Agent) sample(j *job, now time.Time) bool {
 	return true
 }
 
+// reopen tries again to open counters that could not be opened. The caller holds j.mu.
+func (a *Agent) reopen(j *job, l *live) {
+	if l.reader != nil || l.lost {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if info, err := l.engine.Inspect(ctx, l.container); err == nil && info.State == container.Running {
+		a.locate(j, info)
+	}
+}
+
 func (a *Agent) readCounters(j *job, l *live) {
 	var s cgroup.Sample
 	switch err := l.reader.Read(&s); {
 	case errors.Is(err, cgroup.ErrGone):
 		_ = l.reader.Close() // a container's end arrives by its watch
-		l.reader = nil
+		l.reader, l.lost = nil, true
 		if !j.row.Local.Adopted { // the cgroup is ours, and stays as long as the container is kept
 			j.note(time.Now(), "fault", "its cgroup was removed: its CPU time can't be read any more, nor limited")
 			a.log.Error("a container's cgroup was removed", "job", j.spec().Name, "container", l.container)
@@ -122,6 +136,8 @@ func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
 	p := &j.pulse
 	if l != nil {
 		p.measure(l.seen, e.Allocation)
+	} else if p.base.At.IsZero() { // nothing is known of it yet
+		p.usage, p.throttled = e.Allocation, 1
 	}
 	v = qos.JobView{
 		ID: spec.ID, Framework: spec.Framework, QoS: spec.QoS, Request: j.request(),

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/user"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"qosctl/agent/api"
 	"qosctl/container"
+	"qosctl/framework"
 	"qosctl/qos"
 )
 
@@ -48,12 +50,17 @@ func (a *Agent) admit(ctx context.Context, id, secret string, carried []byte, wh
 		}
 		return a.takeOver(ctx, id, secret, carried, who)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if subtle.ConstantTimeCompare(hashSecret(secret), j.row.Local.SecretHash) != 1 {
+	if !j.trusts(secret) {
 		return nil, denied
 	}
 	return j, nil
+}
+
+// trusts says whether a secret is the job's.
+func (j *job) trusts(secret string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return subtle.ConstantTimeCompare(hashSecret(secret), j.row.Local.SecretHash) == 1
 }
 
 // takeOver registers a job that this agent never heard of, or has forgotten, from the spec in its task's environment.
@@ -66,6 +73,9 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if spec.ID != id || !uuidPattern.MatchString(id) {
 		return nil, refuse(codeInvalid, "spec: it is of job %q, not %q", spec.ID, id)
 	}
+	if err := a.vouched(ctx, spec); err != nil {
+		return nil, err
+	}
 	list, err := a.engine.List(ctx)
 	if err != nil {
 		return nil, err
@@ -77,6 +87,9 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	defer j.mu.Unlock()
 	held, fresh := a.jobs.add(j)
 	if !fresh {
+		if !held.trusts(secret) {
+			return nil, refuse(codeForbidden, "no job %s with that secret", id)
+		}
 		return held, nil
 	}
 	a.log.Warn("job taken over from its task's environment", "job", spec.Name, "id", id)
@@ -89,12 +102,30 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	return j, a.save(j)
 }
 
+// vouched checks a spec that did not come by way of submit: its framework must know the job, and it must be one that could have been
+// submitted.
+func (a *Agent) vouched(ctx context.Context, spec qos.Spec) error {
+	p := a.ports[spec.Framework]
+	if p == nil || spec.CPUs <= 0 || spec.QoS.Duration <= 0 || spec.QoS.Deadline.IsZero() || spec.Framework == qos.Chronos && spec.Iterations <= 0 {
+		return refuse(codeInvalid, "spec: it is not one of a job that was submitted")
+	}
+	s, err := p.Look(ctx, spec)
+	switch {
+	case errors.Is(err, framework.ErrNotFound) || err == nil && s.ID != spec.ID:
+		return refuse(codeForbidden, "%s does not know %s as job %s", spec.Framework, spec.Name, spec.ID)
+	case err != nil:
+		return refuse(codeFramework, "%s does not vouch for %s: %s", spec.Framework, spec.Name, err) // 502: the stand-in asks again
+	}
+	return nil
+}
+
 // claim answers a stand-in's first call.
 func (a *Agent) claim(j *job, c api.Claim, who caller) (api.ClaimResponse, error) {
 	if c.Task == "" {
 		return api.ClaimResponse{}, refuse(codeInvalid, "task: empty").hint("a stand-in is started by Mesos, which sets MESOS_TASK_ID")
 	}
 	j.mu.Lock()
+	j.detached = time.Now() // whoever claims is about to attach
 	resp, start, err := a.judge(j, c, who)
 	j.mu.Unlock()
 	if err != nil || !start {
@@ -128,13 +159,18 @@ func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, 
 		prev := st.Execution.Task
 		st.Execution.Task = c.Task
 		j.task(c.Task).First = st.Execution.Index
+		if t := j.task(prev); t != nil && t.Exit == nil {
+			code := exitNotStarted
+			t.Exit, t.Cause = &code, "task "+c.Task+" has taken over"
+		}
 		j.note(time.Now(), "claim", "task %s takes over from %s", c.Task, prev)
 		return resp, false, a.save(j)
 	}
 	return resp, true, nil
 }
 
-func startable(p qos.Phase) bool { return p.To(qos.PhaseRunning) == nil }
+// startable says whether an execution may begin in a phase. A job that is Running has one, held or not.
+func startable(p qos.Phase) bool { return p != qos.PhaseRunning && p.To(qos.PhaseRunning) == nil }
 
 func nextIndex(st *qos.Status) int {
 	if st.Execution == nil {
@@ -177,15 +213,19 @@ func (a *Agent) stopTask(j *job, s api.Stop) error {
 	}
 	st := j.status()
 	switch {
-	case t.Exit != nil, st.Execution == nil, st.Execution.Task != s.Task:
+	case t.Exit != nil:
 		return nil
+	case st.Execution == nil || st.Execution.Task != s.Task: // it holds nothing
+		code := 128 + s.Signal
+		t.Exit, t.Cause = &code, "told to stop before it held anything"
+		return a.save(j)
 	case j.live != nil:
 		why := fmt.Sprintf("its task was told to stop (signal %d); this engine can't keep process state", s.Signal)
 		if st.Intent != qos.IntentNone {
 			why = string(st.Intent)
 		}
 		a.halt(j, why)
-	case !j.busy: // between two iterations: nothing runs that could be lost
+	case !j.busy && st.Phase != qos.PhaseRunning: // between two iterations: nothing runs that could be lost
 		code := 0
 		t.Exit, t.Cause = &code, "told to stop between two iterations"
 		j.note(time.Now(), "stop", "%s", t.Cause)
@@ -201,9 +241,7 @@ func (a *Agent) attach(j *job, delta int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.attached += delta
-	if j.live != nil {
-		j.live.detached = time.Now()
-	}
+	j.detached = time.Now()
 }
 
 // waitChange waits until the job is newer than revision rev, or ctx ends.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	bolt "go.etcd.io/bbolt"
 
 	"qosctl/qos"
@@ -45,7 +46,7 @@ func TestStoreGivesBackWhatWasPut(t *testing.T) {
 	}
 	s, rows = openTestStore(t, dir)
 	defer s.close()
-	if d := cmp.Diff(want, rows); d != "" {
+	if d := cmp.Diff(want, rows, cmpopts.IgnoreUnexported(row{})); d != "" {
 		t.Error(d)
 	}
 	if got := s.model(qos.Marathon, "/a"); got != m {
@@ -54,7 +55,7 @@ func TestStoreGivesBackWhatWasPut(t *testing.T) {
 	if err := s.remove(idA); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err := s.rows(); err != nil || len(rows) != 1 {
+	if rows, _, err := s.rows(); err != nil || len(rows) != 1 {
 		t.Errorf("after a removal: %d rows, %v", len(rows), err)
 	}
 }
@@ -79,17 +80,6 @@ func TestCorruptStoreIsKeptAsideAndBegunAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"a row's checksum": func(t *testing.T, path string) {
-			db, err := bolt.Open(path, 0o600, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(idA), []byte("0000{}")) })
-			if err != nil {
-				t.Fatal(err)
-			}
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +98,48 @@ func TestCorruptStoreIsKeptAsideAndBegunAnew(t *testing.T) {
 				t.Errorf("kept aside: %v", kept)
 			}
 		})
+	}
+}
+
+func TestTornRowIsGivenUpAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := openTestStore(t, dir)
+	if err := s.put(sampleRow(idA), sampleRow(idB)); err != nil {
+		t.Fatal(err)
+	}
+	err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(idB), []byte("0000{}")) })
+	if err := errors.Join(err, s.close()); err != nil {
+		t.Fatal(err)
+	}
+	s, rows := openTestStore(t, dir)
+	defer s.close()
+	if len(rows) != 1 || rows[0].Record.Spec.ID != idA {
+		t.Errorf("kept %d rows", len(rows))
+	}
+	if kept, _ := filepath.Glob(filepath.Join(dir, "agent.db.corrupt-*")); len(kept) != 1 {
+		t.Errorf("kept aside: %v", kept)
+	}
+}
+
+func TestAnOlderRowNeverReplacesANewerOne(t *testing.T) {
+	t.Parallel()
+	s, _ := openTestStore(t, t.TempDir())
+	defer s.close()
+	older, newer := sampleRow(idA), sampleRow(idA)
+	older.version, newer.version = 1, 2
+	newer.Record.Status.Epoch = 9
+	if err := errors.Join(s.put(newer), s.put(older)); err != nil {
+		t.Fatal(err)
+	}
+	if rows, _, err := s.rows(); err != nil || rows[0].Record.Status.Epoch != 9 {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	if err := errors.Join(s.remove(idA), s.put(newer)); err != nil {
+		t.Fatal(err)
+	}
+	if rows, _, err := s.rows(); err != nil || len(rows) != 0 {
+		t.Errorf("a removed row is back: %+v, %v", rows, err)
 	}
 }
 

@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"qosctl/container"
+	"qosctl/qos"
+)
+
+// watch waits for a container's end and draws the consequences.
+func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
+	exit, err := eng.Wait(ctx, id)
+	for try := 0; err != nil && ctx.Err() == nil && !errors.Is(err, container.ErrNotFound); try++ {
+		a.log.Error("wait for a container", "container", id, "err", err)
+		if !pause(ctx, backoff(try)) {
+			return
+		}
+		exit, err = eng.Wait(ctx, id)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.live == nil || j.live.container != id {
+		return
+	}
+	if err != nil {
+		exit = container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now(), Reason: "its container can't be found"}
+	}
+	halted := ""
+	if stop := j.row.Local.Stop; stop != nil && exit.Finished.After(stop.At) { // else it had ended by itself
+		halted = stop.Why
+	}
+	a.conclude(j, exit, halted)
+}
+
+// conclude books the end of the present execution and starts what follows. The caller holds j.mu.
+func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
+	now, st := exit.Finished, j.status()
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if exit.Reason != "" {
+		j.note(now, "fault", "%s", exit.Reason)
+	}
+	a.settle(j, exit, now)
+	e := ending{Code: exit.Code, Halted: halted}
+	c := follow(j.spec(), st, e, j.row.Local, now)
+	run := a.book(j, c, exit, halted, now)
+	if err := j.enter(c.Phase, now, c.Reason); err != nil {
+		a.log.Error("phase", "job", j.spec().Name, "err", err)
+	}
+	if c.Delete && !j.row.Local.Attached {
+		j.row.Local.Duty = dutyDelete
+	}
+	if !c.Again || halted != "" {
+		if t := j.task(st.Execution.Task); t != nil {
+			code := exit.Code
+			t.Exit, t.Cause = &code, c.Reason
+		}
+	}
+	j.live = nil
+	if err := a.save(j); err != nil {
+		a.log.Error("end of a run is not on disk yet", "job", j.spec().Name, "err", err)
+	}
+	a.log.Info("run ended", "job", j.spec().Name, "run", run.Index, "exit", run.ExitCode, "outcome", run.Outcome, "cpu_seconds", run.CPU, "phase", c.Phase)
+	a.stewardSoon()
+	a.decideSoon()
+	if c.Again {
+		task := st.Execution.Task
+		a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, task, c.Delay) })
+	}
+	if old := st.Execution.Index - keepContainers + 1; old > 0 && !j.row.Local.Adopted {
+		id := containerID(j.spec().ID, old)
+		a.spawn(func(ctx context.Context) { a.drop(ctx, id) })
+	}
+}
+
+// settle takes the last reading of the live container into the account. The caller holds j.mu.
+func (a *Agent) settle(j *job, exit container.Exit, now time.Time) {
+	e := j.status().Execution
+	if l := j.live; l != nil {
+		a.integrate(j, now)
+		if l.reader != nil {
+			if own, err := l.reader.Usage(); err == nil {
+				e.Account.Observe(1, own)
+			}
+			_ = l.reader.Close() // read only: nothing to lose
+			l.reader = nil
+		}
+	}
+	e.Account.Observe(1, exit.CPU)
+}
+
+// book enters an ended run in the tally and in what is known of runs by this name. The caller holds j.mu.
+func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, now time.Time) qos.Run {
+	st, e, k := j.status(), j.status().Execution, &j.row.Local.Clock
+	run := qos.Run{
+		Index: e.Index, Started: e.Started, Ended: now, CPU: e.Account.Consumed().Seconds(), ExitCode: exit.Code, Outcome: c.Outcome,
+		MeanCPUs: e.Allocation, MaxCPUs: k.Max, Resizes: k.Resizes,
+	}
+	if k.Seconds > 0 {
+		run.MeanCPUs = k.CPUSeconds / k.Seconds
+	}
+	if c.Outcome == qos.Failed {
+		run.Reason = c.Reason
+	}
+	st.AppendRun(j.spec().Framework, run)
+	l := &j.row.Local
+	switch {
+	case c.Outcome != qos.Failed:
+		l.InARow = 0
+	case exit.Code == exitNotStarted && exit.CPU == 0: // not the job's fault: it is waited for, not counted
+		l.InARow++
+	case halted == "":
+		l.InARow++
+		l.Failures++
+	}
+	if c.Outcome != qos.Failed {
+		a.learn(j, run)
+	}
+	if c.Phase == qos.PhaseCompleted && j.spec().Framework == qos.Chronos {
+		if now.After(e.Deadline) {
+			st.Tally.Missed++
+		} else {
+			st.Tally.Met++
+		}
+	}
+	return run
+}
+
+// learn adds a good run to the model of jobs by this name.
+func (a *Agent) learn(j *job, run qos.Run) {
+	spec := j.spec()
+	m := a.store.model(spec.Framework, spec.Name)
+	m.Observe(run.Ended.Sub(run.Started).Seconds(), run.MeanCPUs, run.CPU)
+	if err := a.store.putModel(spec.Framework, spec.Name, m); err != nil {
+		a.log.Warn("what was learnt of a run is lost", "job", spec.Name, "err", err)
+	}
+}
+
+// halt stops the job's container in the background. Why is written down first: the container is stopped even if the agent ends before
+// that is done, and its end is not taken for the job's own. The caller holds j.mu.
+func (a *Agent) halt(j *job, why string) {
+	l := j.live
+	if l == nil || l.stopping {
+		return
+	}
+	if j.row.Local.Stop == nil {
+		j.row.Local.Stop = &stopOrder{Why: why, At: time.Now().Round(0)}
+		j.note(time.Now(), "stop", "%s", why)
+	}
+	_ = a.save(j) // written by a later sweep if not now
+	a.carryOutStop(j, l)
+}
+
+// carryOutStop stops the live container until it has ended. The caller holds j.mu.
+func (a *Agent) carryOutStop(j *job, l *live) {
+	l.stopping = true
+	a.spawn(func(ctx context.Context) {
+		for try := 0; ; try++ {
+			err := l.engine.Stop(ctx, l.container, a.cfg.Run.KillGrace)
+			if err == nil || errors.Is(err, container.ErrNotFound) || errors.Is(err, container.ErrNotRunning) || ctx.Err() != nil {
+				return
+			}
+			a.log.Error("stop container", "job", j.spec().Name, "container", l.container, "err", err)
+			if !pause(ctx, backoff(try)) {
+				return
+			}
+		}
+	})
+}

@@ -3,7 +3,10 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net/http"
 
+	"qosctl/framework"
 	"qosctl/qos"
 )
 
@@ -32,4 +35,27 @@ type sight struct {
 	Stopped bool     // scaled to 0, or disabled
 	Active  bool     // a task is running or queued
 	Tasks   []string // ids of tasks, where the framework tells them
+}
+
+// family is a port of a framework whose jobs can depend on each other.
+type family interface {
+	// Parent says whether other jobs depend on one.
+	Parent(ctx context.Context, name string) (bool, error)
+}
+
+// notAsked wraps an error that came before the framework was asked to create anything.
+type notAsked struct{ error }
+
+func (e notAsked) Unwrap() error { return e.error }
+
+// inDoubt says whether a submission that failed may have been carried out all the same.
+func inDoubt(err error) bool {
+	if _, sure := errors.AsType[notAsked](err); sure {
+		return false
+	}
+	if framework.Uncertain(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	e, ok := errors.AsType[*framework.Error](err)
+	return ok && e.Method == http.MethodGet && errors.Is(e, framework.ErrUnavailable) // the look that follows a submission failed
 }

@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
+	"qosctl/framework"
 	"qosctl/framework/chronos"
 	"qosctl/qos"
 )
@@ -19,7 +21,10 @@ func (p *chronosPort) Prepare(_ context.Context, spec qos.Spec, secret string) (
 	return chronos.Prepare(spec, chronos.PrepareOptions{Command: p.command, Secret: secret, Socket: p.socket, Constraint: p.constraint})
 }
 
-func (p *chronosPort) Create(ctx context.Context, _ qos.Spec, body json.RawMessage) error {
+func (p *chronosPort) Create(ctx context.Context, spec qos.Spec, body json.RawMessage) error {
+	if _, err := p.client.Job(ctx, spec.Name); err != nil && !errors.Is(err, framework.ErrNotFound) {
+		return notAsked{err}
+	}
 	_, err := p.client.Submit(ctx, body)
 	return err
 }
@@ -40,15 +45,21 @@ func (p *chronosPort) Start(ctx context.Context, name string) error { return p.c
 
 // Delete removes the job; one that other jobs depend on is disabled instead, as its removal would rewire them.
 func (p *chronosPort) Delete(ctx context.Context, name string) error {
-	all, err := p.client.Jobs(ctx)
+	parent, err := p.Parent(ctx, name)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(all, func(j chronos.Job) bool { return slices.Contains(j.Parents, name) }) {
+	if parent {
 		_, err = p.client.SetDisabled(ctx, name, true)
 		return err
 	}
 	return p.client.Delete(ctx, name)
+}
+
+// Parent says whether other jobs depend on one.
+func (p *chronosPort) Parent(ctx context.Context, name string) (bool, error) {
+	all, err := p.client.Jobs(ctx)
+	return slices.ContainsFunc(all, func(j chronos.Job) bool { return slices.Contains(j.Parents, name) }), err
 }
 
 // Watch does nothing: Chronos has no events.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"qosctl/container"
@@ -17,37 +18,109 @@ const startAgain = 5 * time.Second
 // lookEvery is the least time between two looks at all jobs that events of a framework ask for.
 const lookEvery = time.Second
 
-// stewardLoop keeps the frameworks and our jobs in agreement: it does what is still to be done, and understands what others changed there.
+// stewardLoop keeps the frameworks and our jobs in agreement: it does what is still to be done, and understands what others changed
+// there. Each framework has rounds of its own, so that one that does not answer holds up nobody but itself.
 func (a *Agent) stewardLoop(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	var all []*steward
+	for kind, p := range a.ports {
+		s := &steward{agent: a, kind: kind, port: p, soon: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+		all = append(all, s)
+		wg.Go(func() { s.loop(ctx) })
+	}
 	tick := time.NewTicker(a.poll)
 	defer tick.Stop()
-	var looked time.Time
 	for {
-		all := true
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			a.expire(ctx, time.Now())
 		case <-a.kickLook:
-			if !pause(ctx, time.Until(looked.Add(lookEvery))) {
-				return nil
+			for _, s := range all {
+				kick(s.look)
 			}
 		case <-a.kickSteward:
+			for _, s := range all {
+				kick(s.soon)
+			}
+		}
+	}
+}
+
+// steward looks after the jobs of one framework.
+type steward struct {
+	agent *Agent
+	kind  qos.Framework
+	port  port
+	soon  chan struct{} // do what is pressing
+	look  chan struct{} // look at all jobs
+}
+
+// loop does a round at each poll, at each hint of the framework, and when a series begins.
+func (s *steward) loop(ctx context.Context) {
+	tick := time.NewTicker(s.agent.poll)
+	defer tick.Stop()
+	var looked time.Time
+	for {
+		start, stop := s.nextStart(time.Now())
+		all := true
+		select {
+		case <-ctx.Done():
+			stop()
+			return
+		case <-tick.C:
+		case <-s.look:
+			if !pause(ctx, time.Until(looked.Add(lookEvery))) {
+				stop()
+				return
+			}
+		case <-s.soon:
+			all = false
+		case <-start:
 			all = false
 		}
+		stop()
 		now := time.Now()
 		if all {
 			looked = now
 		}
-		for _, j := range a.jobs.all() {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if all || a.pressing(j, now) {
-				a.tend(ctx, j, now)
-			}
+		s.round(ctx, all, now)
+	}
+}
+
+// nextStart is an alarm for the next series that begins; stop releases it.
+func (s *steward) nextStart(now time.Time) (alarm <-chan time.Time, stop func()) {
+	var next time.Time
+	for _, j := range s.agent.jobs.all() {
+		begin := j.spec().SeriesStart() // never changes: no lock
+		if s.kind != qos.Chronos || j.spec().Framework != s.kind || !begin.After(now) {
+			continue
 		}
-		a.expire(ctx, now)
+		if next.IsZero() || begin.Before(next) {
+			next = begin
+		}
+	}
+	if next.IsZero() {
+		return nil, func() {}
+	}
+	t := time.NewTimer(next.Sub(now))
+	return t.C, func() { t.Stop() }
+}
+
+// round tends the framework's jobs. Once it was not available, the rest waits for the next round.
+func (s *steward) round(ctx context.Context, all bool, now time.Time) {
+	for _, j := range s.agent.jobs.all() {
+		if ctx.Err() != nil {
+			return
+		}
+		if j.spec().Framework != s.kind || !all && !s.agent.pressing(j, now) {
+			continue
+		}
+		if errors.Is(s.agent.tend(ctx, j, now), framework.ErrUnavailable) {
+			return
+		}
 	}
 }
 
@@ -71,28 +144,27 @@ func kick(ch chan struct{}) {
 	}
 }
 
-// tend does one job's duty towards its framework.
-func (a *Agent) tend(ctx context.Context, j *job, now time.Time) {
+// tend does one job's duty towards its framework; the error is noted already.
+func (a *Agent) tend(ctx context.Context, j *job, now time.Time) error {
 	j.mu.Lock()
 	d, p, st := j.row.Local.Duty, a.ports[j.spec().Framework], *j.status()
-	skip := p == nil || j.handing || now.Before(j.nextTry) || st.Phase.Terminal() && d == dutyNone
+	skip := p == nil || j.gone || j.handing || now.Before(j.nextTry) || st.Phase.Terminal() && d == dutyNone
 	done := st.Execution == nil || j.live == nil && !j.busy
 	j.mu.Unlock()
 	if skip {
-		return
+		return nil
 	}
 	var err error
 	switch {
-	case d == dutyDelete && done:
-		err = a.discharge(ctx, j, p)
-	case d == dutyDelete && st.Intent == qos.IntentCancel:
-		err = a.discharge(ctx, j, p) // its end is being awaited; the app goes meanwhile, so that nothing is started again
+	case d == dutyDelete && (done || st.Intent == qos.IntentCancel):
+		err = a.discharge(ctx, j, p) // of a cancelled job the app goes while its end is awaited, so that nothing is started again
 	case d == dutyDelete:
-		return
+		return nil
 	default:
 		err = a.reconcile(ctx, j, p, now)
 	}
 	a.tried(j, now, err)
+	return err
 }
 
 // tried sets when the job's duty is looked at again: back-off after errors, said once in a row.
@@ -116,11 +188,23 @@ func (a *Agent) tried(j *job, now time.Time, err error) {
 	j.tries++
 }
 
-// discharge removes the app or job from its framework.
+// discharge removes the app or job from its framework, if what has its name there is the job.
 func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
+	s, err := p.Look(ctx, *j.spec())
+	switch {
+	case errors.Is(err, framework.ErrNotFound):
+		if !a.sure(j, time.Now()) {
+			return nil
+		}
+		return a.discharged(j, "gone from %s", j.spec().Framework)
+	case err != nil:
+		return err
+	case !j.is(s):
+		return a.discharged(j, "%s has another by the name %s now: it is left alone", j.spec().Framework, j.spec().Name)
+	}
 	j.mu.Lock()
 	j.status().Duty++
-	err := a.save(j) // the act is numbered before it is done
+	err = a.save(j) // the act is numbered before it is done
 	j.mu.Unlock()
 	if err != nil {
 		return err
@@ -128,10 +212,22 @@ func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
 	if err := p.Delete(ctx, j.spec().Name); err != nil && !errors.Is(err, framework.ErrNotFound) {
 		return err
 	}
+	return a.discharged(j, "removed from %s", j.spec().Framework)
+}
+
+// sure says whether what a framework does not know will not turn up there any more: a submission that failed in doubt may be under way.
+func (a *Agent) sure(j *job, now time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.doubt.IsZero() || now.Sub(j.doubt) >= a.gap()
+}
+
+// discharged notes that there is nothing to be removed any more.
+func (a *Agent) discharged(j *job, format string, args ...any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.row.Local.Duty = dutyNone
-	j.note(time.Now(), "framework", "removed from %s", j.spec().Framework)
+	j.note(time.Now(), "framework", format, args...)
 	if st := j.status(); st.Intent == qos.IntentCancel && !st.Phase.Terminal() && j.live == nil && !j.busy {
 		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
 			return err
@@ -139,6 +235,11 @@ func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
 	}
 	return a.save(j)
 }
+
+// mostGap is the time between the two looks that it takes to believe that a framework does not know a job.
+const mostGap = 10 * time.Second
+
+func (a *Agent) gap() time.Duration { return min(mostGap, 4*a.poll) }
 
 // reconcile compares a job with what its framework knows of it.
 func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) error {
@@ -254,6 +355,9 @@ func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.handing = false
+		if errors.Is(err, errWithdrawn) {
+			return nil
+		}
 		if errors.Is(err, framework.ErrInvalid) || errors.Is(err, framework.ErrExists) {
 			j.row.Local.Duty = dutyNone
 			return errors.Join(j.enter(qos.PhaseFailed, now, "refused: "+err.Error()), a.save(j))

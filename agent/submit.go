@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"regexp"
@@ -82,28 +83,38 @@ func (a *Agent) check(spec *qos.Spec, r api.SubmitRequest, resp *api.SubmitRespo
 	return nil
 }
 
-// makeRoom refuses a name that is taken, or cancels its job if it is to be replaced.
+// makeRoom refuses a name that is taken, or cancels its job if it is to be replaced. It waits until the framework has removed a former job of that name.
 func (a *Agent) makeRoom(ctx context.Context, spec *qos.Spec, replace bool) error {
-	old := a.jobs.named(spec.Framework, spec.Name)
+	old := a.jobs.holder(spec.Framework, spec.Name)
 	if old == nil {
 		return nil
 	}
-	if !replace {
-		return refuse(codeExists, "a job named %s is there already (%s)", spec.Name, old.spec().ID).hint("qosctl cancel it, or submit with --replace")
+	old.mu.Lock()
+	ended := old.status().Phase.Terminal()
+	old.mu.Unlock()
+	wait := removalTime
+	if !ended {
+		if !replace {
+			return taken(old)
+		}
+		if err := a.replaceable(ctx, spec); err != nil {
+			return err
+		}
+		if err := a.cancel(old); err != nil {
+			return err
+		}
+		wait = a.cfg.Run.KillGrace + 20*time.Second
 	}
-	if err := a.cancel(old); err != nil {
-		return err
-	}
-	ctx, stop := context.WithTimeout(ctx, a.cfg.Run.KillGrace+20*time.Second)
+	ctx, stop := context.WithTimeout(ctx, wait)
 	defer stop()
 	for {
 		old.mu.Lock()
-		gone, rev := old.status().Phase.Terminal() && old.row.Local.Duty == dutyNone, old.rev
+		rev := old.rev
 		old.mu.Unlock()
-		switch {
-		case gone:
+		if !old.holds() {
 			return nil
-		case ctx.Err() != nil:
+		}
+		if ctx.Err() != nil {
 			return refuse(codeConflict, "the job named %s is not gone yet", spec.Name).hint("try again")
 		}
 		a.stewardSoon()
@@ -111,13 +122,37 @@ func (a *Agent) makeRoom(ctx context.Context, spec *qos.Spec, replace bool) erro
 	}
 }
 
+// removalTime is how long a submission waits for its framework to remove a former job of its name.
+const removalTime = 10 * time.Second
+
+// replaceable finds out what would keep the new job from being submitted, before the old one is cancelled for it.
+func (a *Agent) replaceable(ctx context.Context, spec *qos.Spec) error {
+	p := a.ports[spec.Framework]
+	if _, _, err := p.Prepare(ctx, *spec, newSecret()); err != nil {
+		return fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)
+	}
+	f, ok := p.(family)
+	if !ok {
+		return nil
+	}
+	parent, err := f.Parent(ctx, spec.Name)
+	if err != nil {
+		return err
+	}
+	if parent {
+		return refuse(codeConflict, "other jobs of %s depend on %s: it can't be removed, only disabled", spec.Framework, spec.Name).
+			hint("submit under another name, or remove those that depend on it first")
+	}
+	return nil
+}
+
 // register writes a job down and submits it; a refusal by the framework undoes the registration.
 func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest) (*job, bool, error) {
 	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhaseSubmitted, Since: spec.Submitted}}})
 	j.row.Local.Policy, j.row.Local.Duty, j.row.Local.Adopted = r.Policy, dutySubmit, spec.QoS.InPlace()
-	j, fresh := a.jobs.add(j)
-	if !fresh {
-		return j, false, nil
+	j, fresh, err := a.jobs.reserve(j)
+	if err != nil || !fresh {
+		return j, false, err
 	}
 	j.mu.Lock()
 	j.note(time.Now(), "phase", "%s: received", qos.PhaseSubmitted)
@@ -126,7 +161,7 @@ func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest
 		j.status().Started = spec.SeriesStart()
 	}
 	j.handing = true
-	err := a.save(j)
+	err = a.save(j)
 	j.mu.Unlock()
 	if err == nil {
 		err = a.hand(ctx, j)
@@ -139,35 +174,120 @@ func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest
 	return j, true, nil
 }
 
+// reserve registers a job unless its id is taken, or its name: by a job that has not ended, or that its framework may still have.
+func (s *jobs) reserve(j *job) (held *job, fresh bool, err error) {
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	if held = s.get(j.spec().ID); held != nil {
+		return held, false, nil
+	}
+	if old := s.holder(j.spec().Framework, j.spec().Name); old != nil {
+		return nil, false, taken(old)
+	}
+	held, fresh = s.add(j)
+	return held, fresh, nil
+}
+
+// holder returns the job that a framework knows, or may know, by a name; nil if there is none.
+func (s *jobs) holder(f qos.Framework, name string) *job {
+	for _, j := range s.all() {
+		if j.spec().Framework == f && j.spec().Name == name && j.holds() {
+			return j
+		}
+	}
+	return nil
+}
+
+// holds says whether a job has, or may have, its name in its framework.
+func (j *job) holds() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !j.gone && (!j.status().Phase.Terminal() || j.row.Local.Duty == dutyDelete)
+}
+
+// taken is the refusal of a name that a job has.
+func taken(old *job) error {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	spec := old.spec()
+	if old.status().Phase.Terminal() {
+		return refuse(codeConflict, "%s may still have the former job named %s (%s)", spec.Framework, spec.Name, spec.ID).hint("it is being removed there: try again")
+	}
+	return refuse(codeExists, "a job named %s is there already (%s)", spec.Name, spec.ID).hint("qosctl cancel it, or submit with --replace")
+}
+
+// errWithdrawn says that a job is not to be submitted any more.
+var errWithdrawn = errors.New("it was withdrawn")
+
 // hand submits a registered job to its framework with a secret made for it; the secret is kept as a hash only.
+// That the framework has taken it can't be undone by a store that fails: then the row is written later.
 func (a *Agent) hand(ctx context.Context, j *job) error {
 	spec, p, secret := *j.spec(), a.ports[j.spec().Framework], newSecret()
 	body, notes, err := p.Prepare(ctx, spec, secret)
 	if err != nil {
-		return fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)
+		return notAsked{fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)}
 	}
 	j.mu.Lock()
-	j.row.Local.SecretHash = hashSecret(secret)
+	if j.gone || j.row.Local.Duty != dutySubmit {
+		j.mu.Unlock()
+		return notAsked{errWithdrawn}
+	}
+	j.row.Local.remember(secret)
 	for _, n := range notes {
 		j.note(time.Now(), "note", "%s", n)
 	}
 	err = a.save(j)
 	j.mu.Unlock()
 	if err != nil {
-		return err
+		return notAsked{err}
 	}
-	if err := p.Create(ctx, spec, body); err != nil {
+	err = p.Create(ctx, spec, body)
+	if errors.Is(err, framework.ErrExists) { // perhaps by a submission of ours whose answer was lost
+		if s, lookErr := p.Look(ctx, spec); lookErr == nil && j.is(s) {
+			err = nil
+		}
+	}
+	if err != nil {
 		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.row.Local.Duty, j.handing = dutyNone, false
+	j.handing = false
+	if j.row.Local.Duty == dutySubmit { // else it was cancelled meanwhile
+		j.row.Local.Duty = dutyNone
+	}
 	if j.status().Phase == qos.PhaseSubmitted { // else a stand-in was quicker than the answer
 		if err := j.enter(qos.PhasePending, time.Now(), "submitted to "+string(spec.Framework)); err != nil {
-			return err
+			a.log.Error("phase", "job", spec.Name, "err", err)
 		}
 	}
-	return a.save(j)
+	if err := a.save(j); err != nil {
+		j.dirty = true
+		a.log.Error("a submission is not on disk yet", "job", spec.Name, "err", err)
+	}
+	return nil
+}
+
+// maxSecrets bounds the secrets of former submissions that are kept.
+const maxSecrets = 4
+
+// remember makes a secret the job's newest. Those before it stay good: which of several submissions a framework took is not known.
+func (l *local) remember(secret string) {
+	if len(l.SecretHash) > 0 {
+		old := append([][]byte{l.SecretHash}, l.OldSecrets...)
+		l.OldSecrets = old[:min(len(old), maxSecrets)]
+	}
+	l.SecretHash = hashSecret(secret)
+}
+
+// knows says whether a secret is one that the job was submitted with.
+func (l *local) knows(secret string) bool {
+	h := hashSecret(secret)
+	good := subtle.ConstantTimeCompare(h, l.SecretHash)
+	for _, old := range l.OldSecrets {
+		good |= subtle.ConstantTimeCompare(h, old)
+	}
+	return good == 1
 }
 
 // withdraw undoes a registration. What the framework may have taken in spite of the error is deleted by the steward.
@@ -175,13 +295,19 @@ func (a *Agent) withdraw(j *job, why error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.handing = false
-	if framework.Uncertain(why) || errors.Is(why, context.Canceled) {
-		j.row.Local.Duty, j.status().Intent = dutyDelete, qos.IntentCancel
-		if err := j.enter(qos.PhaseCancelled, time.Now(), "submission failed: "+why.Error()); err == nil && a.save(j) == nil {
-			a.stewardSoon()
-			return
+	if inDoubt(why) {
+		j.row.Local.Duty, j.status().Intent, j.doubt = dutyDelete, qos.IntentCancel, time.Now()
+		err := j.enter(qos.PhaseCancelled, time.Now(), "submission failed: "+why.Error())
+		if err == nil {
+			err = a.save(j)
 		}
+		if err != nil {
+			a.log.Error("a failed submission is not on disk yet", "job", j.spec().Name, "err", err)
+		}
+		a.stewardSoon()
+		return
 	}
+	j.gone = true
 	if err := a.store.remove(j.spec().ID); err != nil {
 		a.log.Error("undo a registration", "job", j.spec().Name, "err", err)
 	}

@@ -1,0 +1,172 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"qosctl/agent/api"
+	"qosctl/framework"
+	"qosctl/qos"
+)
+
+const (
+	sleeper  = `{"id":"/long","cmd":"sleep 1000","cpus":0.2,"mem":32,"qos":{"duration":100,"desv_deadline":0.1,"deadline":600}}`
+	shortRun = `{"id":"/x","cmd":"true","cpus":0.2,"mem":32,"qos":{"duration":1,"desv_deadline":0.1,"deadline":60,"executions":1}}`
+)
+
+// stays looks for d whether what must not change does.
+func stays(t *testing.T, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	end, tick := time.NewTimer(d), time.NewTicker(20*time.Millisecond)
+	defer end.Stop()
+	defer tick.Stop()
+	for {
+		if !ok() {
+			t.Errorf("not any more: %s", what)
+			return
+		}
+		select {
+		case <-end.C:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// comes waits until something is so.
+func comes(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	end, tick := time.NewTimer(30*time.Second), time.NewTicker(10*time.Millisecond)
+	defer end.Stop()
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-end.C:
+			t.Fatalf("never: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// set changes what the framework in memory knows and does.
+func (p *fakePort) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+// unavailable is an answer that leaves open whether the request was carried out.
+func unavailable() error {
+	return &framework.Error{Framework: "marathon", Method: "POST", Path: "/v2/apps", Status: 502, Uncertain: true, Kind: framework.ErrUnavailable}
+}
+
+// A submission that failed in doubt does not delete what somebody else has by that name.
+func TestDoubtfulSubmissionLeavesAForeignAppAlone(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.port.set(func() { n.port.jobs["/long"], n.port.fail = "somebody else's", unavailable() })
+	if _, err := n.client().Submit(t.Context(), api.SubmitRequest{ID: idA, File: json.RawMessage(sleeper)}); err == nil {
+		t.Fatal("submitted")
+	}
+	n.port.set(func() { n.port.fail = nil })
+	comes(t, "settled", func() bool { return n.agent.jobs.holder(qos.Marathon, "/long") == nil })
+	stays(t, 500*time.Millisecond, "the app of somebody else is there", func() bool { return n.port.has("/long") })
+}
+
+// A deletion whose answer was lost does not hit the app that was submitted by the same name since.
+func TestRepeatedDeletionLeavesTheNextJobAlone(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.submit(idA, shortRun)
+	n.port.set(func() { n.port.fail = unavailable() })
+	s, _ := n.claim(idA, "t1")
+	n.read(s, "t1")
+	n.await(idA, "deleted, as far as the framework goes", func(api.Job) bool { return !n.port.has("/x") })
+	n.port.set(func() { n.port.fail = nil })
+	n.submit(idB, shortRun)
+	stays(t, 3*time.Second, "the new job and its app are there", func() bool {
+		v, err := n.client().Job(t.Context(), idB)
+		return err == nil && !v.Phase.Terminal() && n.port.has("/x")
+	})
+}
+
+// A submission that was refused is not handed in again by a steward that had the job in its hands.
+func TestRefusedSubmissionIsNotHandedInAgain(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	j := newJob(row{Record: qos.Record{Spec: qos.Spec{ID: idA, Name: "/refused", Framework: qos.Marathon, CPUs: 0.1}, Status: qos.Status{Phase: qos.PhaseSubmitted}}})
+	j.row.Local.Duty = dutySubmit
+	n.agent.withdraw(j, &framework.Error{Kind: framework.ErrInvalid, Status: 422})
+	if err := n.agent.tend(t.Context(), j, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if err := n.agent.hand(t.Context(), j); !errors.Is(err, errWithdrawn) {
+		t.Errorf("handed in: %v", err)
+	}
+	if n.port.has("/refused") {
+		t.Error("the refused job was submitted")
+	}
+}
+
+// fragile is a framework that the store breaks down behind, once it has created a job.
+type fragile struct {
+	*fakePort
+	broken func()
+}
+
+func (f fragile) Create(ctx context.Context, s qos.Spec, b json.RawMessage) error {
+	defer f.broken()
+	return f.fakePort.Create(ctx, s, b)
+}
+
+// A submission that the framework has taken is not refused because it can't be written down at once.
+func TestTakenSubmissionIsNotRefused(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.agent.ports[qos.Marathon] = fragile{n.port, func() { _ = n.agent.store.close() }}
+	if _, err := n.client().Submit(t.Context(), api.SubmitRequest{ID: idA, File: json.RawMessage(sleeper)}); err != nil {
+		t.Error(err)
+	}
+	if n.agent.jobs.get(idA) == nil {
+		t.Error("the job is not known")
+	}
+}
+
+// exists is a framework that took a submission whose answer was lost.
+type exists struct{ *fakePort }
+
+func (e exists) Create(ctx context.Context, s qos.Spec, b json.RawMessage) error {
+	_ = e.fakePort.Create(ctx, s, b)
+	return &framework.Error{Method: "POST", Status: 409, Kind: framework.ErrExists}
+}
+
+// A submission that is made once more finds what the former one left, whose secret stays good.
+func TestHandedInTwice(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.agent.ports[qos.Marathon] = exists{n.port}
+	n.submit(idA, sleeper)
+	j := n.agent.jobs.get(idA)
+	former := n.port.secrets[idA]
+	j.mu.Lock()
+	j.row.Local.Duty = dutySubmit
+	j.mu.Unlock()
+	if err := n.agent.hand(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l := &j.row.Local
+	if !l.knows(former) || !l.knows(n.port.secrets[idA]) || l.knows("another") || l.knows("") {
+		t.Error("not just the secrets of both submissions are good")
+	}
+	for range 9 {
+		l.remember(newSecret())
+	}
+	if len(l.OldSecrets) != maxSecrets || l.knows(former) {
+		t.Errorf("%d secrets are kept", len(l.OldSecrets))
+	}
+}

@@ -1,7 +1,8 @@
 // Package mesos is the engine of containers that Mesos itself made: it finds, resizes and watches them, and starts and ends none.
 //
 // What runs is the Mesos agent's word (its /state); where it runs is the cgroup that Mesos' containerizer makes, ROOT/CONTAINER_ID in
-// every hierarchy. A container's id here is Mesos' ContainerID, which is a new one for each launch.
+// every hierarchy. A container's id here is Mesos' ContainerID, which is a new one for each launch. One that Mesos runs without such a
+// cgroup, as its Docker containerizer does, is seen and not more: it runs, and can be neither read nor resized.
 package mesos
 
 import (
@@ -67,8 +68,9 @@ type Engine struct {
 
 // reading is the last of a container's counter.
 type reading struct {
-	cpu time.Duration
-	at  time.Time
+	cpu  time.Duration
+	at   time.Time
+	seen bool // false: the container was never seen alive, at is when its end was first seen
 }
 
 var _ container.Engine = (*Engine)(nil)
@@ -158,27 +160,33 @@ func (e *Engine) info(t Task) container.Info {
 		i.State, i.Exit = container.Exited, e.exit(t)
 	case there:
 		i.State, i.Cgroup = container.Running, g
-	case t.State == "TASK_RUNNING" || e.seen(i.ID): // the cgroup went before the agent noticed
+	case e.seen(i.ID): // the cgroup went before the agent noticed
 		i.State, i.Exit = container.Exited, e.exit(t)
+	case t.State == "TASK_RUNNING": // in a cgroup that is not of Mesos' making, or that we came too late to see: Mesos' word is all we know
+		i.State = container.Running
 	default:
 		i.State = container.Created
+	}
+	if i.State == container.Exited {
+		e.closeLimits(i.ID)
 	}
 	return i
 }
 
-// read takes limits and counter from the kernel; false: the cgroup is not there.
+// read takes limits and counter from the kernel; false: the cgroup is not there. One that can't be read is there.
 func (e *Engine) read(id string, g cgroup.Group, i *container.Info) bool {
 	r, err := e.o.Cgroups.OpenReader(g)
 	if err != nil {
 		if !errors.Is(err, cgroup.ErrGone) {
 			e.log.Warn("read a counter", "container", id, "err", err)
+			return true
 		}
 		return false
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
 	if u, err := r.Usage(); err == nil {
 		e.mu.Lock()
-		e.usage[id] = reading{u, time.Now()}
+		e.usage[id] = reading{u, time.Now(), true}
 		e.mu.Unlock()
 	}
 	if pids, err := e.o.Cgroups.Procs(g.CPU); err == nil && len(pids) > 0 {
@@ -196,11 +204,11 @@ func (e *Engine) read(id string, g cgroup.Group, i *container.Info) bool {
 	return true
 }
 
+// seen reports whether the container was ever seen in a cgroup.
 func (e *Engine) seen(id string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, ok := e.usage[id]
-	return ok
+	return e.usage[id].seen
 }
 
 // ended reports whether a task's state is a last one.
@@ -245,6 +253,9 @@ func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) erro
 	if l.MemBytes != 0 {
 		return fmt.Errorf("resize mesos container %s: memory: %w", id, container.ErrNotSupported)
 	}
+	if i.Cgroup == (cgroup.Group{}) {
+		return fmt.Errorf("resize mesos container %s: %w: Mesos did not make its cgroup %s; a Docker container?", id, container.ErrNotSupported, e.group(id).CPU)
+	}
 	lim, err := e.open(id, i.Cgroup)
 	if err == nil && l.CPUs != 0 {
 		_, err = lim.SetCPUs(l.CPUs)
@@ -257,10 +268,13 @@ func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) erro
 		_, err = lim.SetShares(s)
 	}
 	if errors.Is(err, cgroup.ErrGone) {
-		e.forget(id)
-		err = errors.Join(container.ErrNotRunning, err)
+		e.closeLimits(id) // not more: that it was seen tells that it has ended
+		return fmt.Errorf("resize mesos container %s: %w", id, errors.Join(container.ErrNotRunning, err))
 	}
 	if err != nil {
+		if now, lerr := e.Inspect(ctx, id); lerr == nil && now.State == container.Exited { // its files were closed under our hands
+			err = errors.Join(container.ErrNotRunning, err)
+		}
 		return fmt.Errorf("resize mesos container %s: %w", id, err)
 	}
 	return nil
@@ -301,13 +315,25 @@ func (e *Engine) forget(id string) {
 
 // drop is forget with the mutex held.
 func (e *Engine) drop(id string) {
+	e.shut(id)
+	delete(e.usage, id)
+}
+
+// closeLimits closes the kept-open limits of a container that has ended.
+func (e *Engine) closeLimits(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shut(id)
+}
+
+// shut is closeLimits with the mutex held.
+func (e *Engine) shut(id string) {
 	if l, ok := e.limits[id]; ok {
 		if err := l.Close(); err != nil {
 			e.log.Warn("close limits", "container", id, "err", err)
 		}
 	}
 	delete(e.limits, id)
-	delete(e.usage, id)
 }
 
 func unsupported(what, id string) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func TestJoinsStateAndKernel(t *testing.T) {
 			got[i.ID] += fmt.Sprintf(" %d %v", i.Exit.Code, i.Exit.Unknown)
 		}
 	}
-	want := map[string]string{"a": "exited 0 false", "b": "running", "c": "created", "d": "exited 255 true", "e": "exited 255 true"}
+	want := map[string]string{"a": "exited 0 false", "b": "running", "c": "created", "d": "exited 255 true", "e": "running"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -166,6 +167,9 @@ func TestWaitOutlastsTheMesosAgent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	end := r.launch(t, "x")
+	if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.State != container.Running {
+		t.Fatalf("%+v, %v", i, err)
+	}
 	done := make(chan container.Exit, 1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -183,6 +187,71 @@ func TestWaitOutlastsTheMesosAgent(t *testing.T) {
 	if x := <-done; !x.Unknown || x.Code != container.CodeUnknown {
 		t.Errorf("exit %+v", x)
 	}
+}
+
+// TestDockerContainer: Mesos runs it and has made no cgroup for it. It runs until Mesos says that it has ended.
+func TestDockerContainer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	running := Task{ID: "task", ContainerID: "x", State: "TASK_RUNNING", CPUs: 0.5}
+	// Its executor had another task, which tells nothing of this one.
+	r.set(nil, Task{ID: "before", ContainerID: "x", State: "TASK_FINISHED"})
+	if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.State != container.Exited {
+		t.Fatalf("%+v, %v", i, err)
+	}
+	r.set(nil, running)
+	for range 3 {
+		i, err := r.e.Inspect(t.Context(), "x")
+		if err != nil || i.State != container.Running || i.Exit != nil || i.Cgroup != (cgroup.Group{}) || i.PID != 0 {
+			t.Errorf("%+v, %v", i, err)
+		}
+	}
+	err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 1})
+	if !errors.Is(err, container.ErrNotSupported) || !strings.Contains(err.Error(), "Mesos did not make its cgroup") || !strings.Contains(err.Error(), "a Docker container?") {
+		t.Errorf("resize: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*r.e.o.Poll)
+	defer cancel()
+	if x, err := r.e.Wait(ctx, "x"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait: %+v, %v", x, err)
+	}
+	running.State = "TASK_FINISHED"
+	r.set(nil, running)
+	if x, err := r.e.Wait(t.Context(), "x"); err != nil || x.Code != 0 || x.Unknown {
+		t.Errorf("wait: %+v, %v", x, err)
+	}
+}
+
+// TestEndKeepsNoFiles: a container that has ended keeps no file open, and stays ended however it is asked, while Mesos still says that it runs.
+func TestEndKeepsNoFiles(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	end := r.launch(t, "x")
+	if err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 0.4}); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.e.kept(); n != 1 {
+		t.Errorf("%d kept open while it runs", n)
+	}
+	end()
+	for range 2 {
+		if err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 0.3}); !errors.Is(err, container.ErrNotRunning) {
+			t.Errorf("resize: %v", err)
+		}
+		if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.State != container.Exited {
+			t.Errorf("%+v, %v", i, err)
+		}
+	}
+	if n := r.e.kept(); n != 0 {
+		t.Errorf("%d kept open after its end", n)
+	}
+}
+
+// kept is the number of containers whose limits are open.
+func (e *Engine) kept() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.limits)
 }
 
 func TestEvents(t *testing.T) {

@@ -20,7 +20,8 @@ var (
 	ErrNotRunning   = errors.New("container is not running")
 	ErrNoImage      = errors.New("no such image")
 	ErrNotSupported = errors.New("not supported by this engine")
-	// ErrStarted refuses a second start: a container's payload is run at most once, whatever crashes.
+	// ErrStarted refuses a second start: a container's payload is run at most once, whatever crashes. A first start whose outcome is not
+	// known wraps it too.
 	ErrStarted = errors.New("container was started before")
 	// ErrRunning refuses what can be done to a container only while nothing runs in it.
 	ErrRunning = errors.New("container is running")
@@ -100,8 +101,8 @@ type Info struct {
 	Created time.Time
 	Started time.Time
 	Exit    *Exit        // when State is Exited
-	Limits  Limits       // in force as far as the engine knows
-	Cgroup  cgroup.Group // zero Group when there is none
+	Limits  Limits       // Running: in force as far as the engine knows. Before, what it will start with; Exited: what it was created with, not what it had at its end
+	Cgroup  cgroup.Group // zero Group when there is none, even of a Running one: then it can neither be read nor resized
 }
 
 // Event says that something happened to a container. It is a hint to look: events may be lost or repeated.
@@ -143,13 +144,15 @@ type Engine interface {
 	// Create prepares a container without starting it. ErrExists if there is one by that ID.
 	Create(ctx context.Context, s Spec) error
 	// Start starts a created container and returns when its first process runs. ErrStarted if it was started before. A command that can't
-	// be executed is an error too; the container has then exited with CodeNotFound, CodeNoExec or CodeSetup.
+	// be executed is an error too; the container has then exited with CodeNotFound, CodeNoExec or CodeSetup. An error that leaves it open
+	// whether the command runs, or has run, wraps ErrStarted: look again with Inspect. After any other this start has not run it and never will.
 	Start(ctx context.Context, id string) error
 	// Stop sends SIGTERM, waits at most grace, then kills all that is left in the container. It returns when the container has exited; an exited one is no error.
 	Stop(ctx context.Context, id string, grace time.Duration) error
 	// Wait returns when the container has exited.
 	Wait(ctx context.Context, id string) (Exit, error)
-	// Resize changes the limits of a container in place. A value already in force is not written again.
+	// Resize changes the limits of a container in place. A value already in force is not written again. ErrNotSupported if it runs in no
+	// cgroup that the engine knows.
 	Resize(ctx context.Context, id string, l Limits) error
 	// Inspect describes one container.
 	Inspect(ctx context.Context, id string) (Info, error)

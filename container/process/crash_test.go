@@ -288,10 +288,12 @@ func TestRandomKills(t *testing.T) {
 			_ = unix.Kill(pid, unix.SIGKILL) // it may be gone
 		}
 		serr := <-done
+		neverRan := serr != nil && !errors.Is(serr, container.ErrStarted)
 		if i, err := e.Inspect(t.Context(), id); err == nil && i.State == container.Created { // killed before it had claimed the container
 			if serr = e.Start(t.Context(), id); serr != nil {
 				t.Error(serr)
 			}
+			neverRan = false
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		x, err := e.Wait(ctx, id)
@@ -302,6 +304,9 @@ func TestRandomKills(t *testing.T) {
 		out, err := os.ReadFile(filepath.Join(dir, string(container.Stdout)))
 		if err != nil || len(out) > 0 && string(out) != "ran\n" {
 			t.Errorf("%s wrote %q, %v", id, out, err)
+		}
+		if neverRan && len(out) > 0 {
+			t.Errorf("%s ran, and its start said that it did not: %v", id, serr)
 		}
 		if !x.Unknown && x.Code == 0 && string(out) != "ran\n" {
 			t.Errorf("%s: exit %+v without output; start said %v", id, x, serr)

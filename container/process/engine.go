@@ -53,7 +53,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	children map[int]struct{}          // shims that this process started and has not reaped
-	limits   map[string]*cgroup.Limits // kept-open limit files of running containers, by container
+	limits   map[string]*cgroup.Limits // kept-open limit files of containers that have not ended, by container
 	closers  map[*follower]func()      // open readers of logs
 	wg       sync.WaitGroup            // followers and event streams
 	held     *os.File                  // locked while this process looks after the containers; nil: it does not

@@ -84,7 +84,7 @@ func (e *Engine) inForce(r *record, l *container.Limits) {
 			l.Shares, err = lim.Shares()
 		}
 	}
-	if err != nil && !errors.Is(err, cgroup.ErrGone) {
+	if err != nil && !errors.Is(err, cgroup.ErrGone) && !errors.Is(err, container.ErrNotRunning) && !e.over(r.id) {
 		e.log.Warn("read limits in force", "container", r.id, "err", err)
 	}
 }
@@ -111,12 +111,20 @@ func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) erro
 		err = e.apply(id, r.cgroup(), r.run.Group, l)
 		if errors.Is(err, cgroup.ErrGone) {
 			err = errors.Join(container.ErrNotRunning, err, e.forgetLimits(id))
+		} else if err != nil && e.over(id) { // its files were closed under our hands
+			err = errors.Join(container.ErrNotRunning, err)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("resize container %s: %w", id, err)
 	}
 	return nil
+}
+
+// over reports whether a container has ended by now.
+func (e *Engine) over(id string) bool {
+	r, err := e.load(id)
+	return err == nil && r.state == container.Exited
 }
 
 // merge sets in l what with says.

@@ -108,6 +108,23 @@ func (p procTable) wait(ctx context.Context, id identity) error {
 	return nil
 }
 
+// waitChild returns when a child of this process, which nobody has reaped, is gone: all its threads. It can be a zombie before.
+func (p procTable) waitChild(ctx context.Context, pid int) error {
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		f, err := pollable(fd, "pidfd")
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // nothing was written
+		return readable(ctx, f)
+	}
+	id, err := p.identify(pid)
+	if err != nil {
+		return nil //nolint:nilerr // gone
+	}
+	return p.wait(ctx, id)
+}
+
 // pollable hands fd to Go's poller. It closes fd on an error.
 func pollable(fd int, name string) (*os.File, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {

@@ -25,7 +25,7 @@ type reply struct {
 const maxReply = 64 << 10
 
 // Start makes the container's cgroup, with its limits, and a shim that starts the payload in it. If ctx ends before the shim has
-// answered the container may still start.
+// answered, or the shim dies, the container may run all the same: the error wraps container.ErrStarted then.
 func (e *Engine) Start(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -41,44 +41,62 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	if err == nil {
 		err = e.apply(id, r.conf.Cgroup, g, r.conf.Spec.Limits)
 	}
-	if err != nil {
-		return fmt.Errorf("start container %s: %w", id, errors.Join(err, e.undoCgroup(id, r.conf.Cgroup)))
+	var rep reply
+	var shim int
+	if err == nil {
+		rep, shim, err = e.spawn(ctx, r.dir)
 	}
-	rep, err := e.spawn(ctx, r.dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("start container %s: %w", id, err)
+		err = e.doubt(r, shim, err)
 	case rep.Started:
-		return fmt.Errorf("start container %s: %w", id, container.ErrStarted)
+		err = container.ErrStarted
 	case rep.Error != "":
-		return fmt.Errorf("start container %s: %s", id, rep.Error)
+		err = errors.Join(errors.New(rep.Error), e.forgetLimits(id))
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("start container %s: %w", id, err)
 }
 
-// undoCgroup removes the cgroup of a container that could not be started, unless another engine has started it meanwhile.
-func (e *Engine) undoCgroup(id, path string) error {
-	if r, err := e.load(id); err != nil || r.starting || r.state != container.Created {
-		return nil //nolint:nilerr // not ours to remove
+// doubt looks where a container stands whose start failed with cause and without a shim's word, and says so if its command may run or
+// have run, by another engine too. shim is the pid of the one that was started, 0: none.
+func (e *Engine) doubt(before *record, shim int, cause error) error {
+	lives := false
+	if shim != 0 {
+		_, err := e.proc.identify(shim)
+		lives = err == nil // and may yet do anything
 	}
-	return errors.Join(e.forgetLimits(id), e.o.Cgroups.Remove(path))
+	r, err := e.load(before.id)
+	switch {
+	case lives, err != nil && shim != 0, err == nil && (r.starting || r.hasRun || r.fault != nil || r.state == container.Running):
+		return fmt.Errorf("%w; its command may run: %w", cause, container.ErrStarted)
+	case err != nil || r.state == container.Exited: // removed meanwhile, or its shim was killed before it let the command run
+		return cause
+	}
+	err = e.forgetLimits(r.id)
+	if shim == 0 {
+		err = errors.Join(err, e.o.Cgroups.Remove(before.conf.Cgroup))
+	}
+	return errors.Join(cause, err)
 }
 
-// spawn starts a shim and reads its reply. The shim is a child of ours until we end, and is reaped when its container is next looked at.
-func (e *Engine) spawn(ctx context.Context, dir string) (reply, error) {
+// spawn starts a shim and reads its reply; pid is 0 if none was started. The shim is a child of ours until we end, and is reaped when its
+// container is next looked at.
+func (e *Engine) spawn(ctx context.Context, dir string) (rep reply, pid int, err error) {
 	logf, err := os.OpenFile(filepath.Join(dir, shimLogName), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return reply{}, err
+		return reply{}, 0, err
 	}
 	defer logf.Close() //nolint:errcheck // the shim's
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return reply{}, err
+		return reply{}, 0, err
 	}
 	defer null.Close() //nolint:errcheck // nothing was written
 	pr, pw, err := os.Pipe()
 	if err != nil {
-		return reply{}, err
+		return reply{}, 0, err
 	}
 	defer pr.Close() //nolint:errcheck // nothing was written
 
@@ -88,16 +106,16 @@ func (e *Engine) spawn(ctx context.Context, dir string) (reply, error) {
 		Sys: &syscall.SysProcAttr{Setsid: true}, // what is sent to the agent's session or group does not reach it
 	})
 	if err != nil {
-		return reply{}, errors.Join(fmt.Errorf("start a shim: %w", err), pw.Close())
+		return reply{}, 0, errors.Join(fmt.Errorf("start a shim: %w", err), pw.Close())
 	}
+	pid = p.Pid
 	e.mu.Lock()
-	e.children[p.Pid] = struct{}{}
+	e.children[pid] = struct{}{}
 	e.mu.Unlock()
-	pid := p.Pid
-	if err = errors.Join(p.Release(), pw.Close()); err != nil {
-		return reply{}, err
+	if err = errors.Join(p.Release(), pw.Close()); err == nil {
+		rep, err = e.hear(ctx, pr, pid)
 	}
-	return e.hear(ctx, pr, pid)
+	return rep, pid, err
 }
 
 // hear reads a shim's reply.
@@ -105,32 +123,25 @@ func (e *Engine) hear(ctx context.Context, pr *os.File, pid int) (reply, error) 
 	stop := context.AfterFunc(ctx, func() { _ = pr.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read below
 	defer stop()
 	b, err := io.ReadAll(io.LimitReader(pr, maxReply))
-	if ctx.Err() != nil {
-		return reply{}, ctx.Err()
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		return reply{}, fmt.Errorf("hear from the shim: %w", err)
 	}
 	var rep reply
-	if err = json.Unmarshal(b, &rep); err != nil {
-		return reply{}, fmt.Errorf("the shim (process %d) ended without an answer, see its %s", pid, shimLogName)
-	}
-	if rep.Started || rep.Error != "" { // it ends now, unless the disk is full; wait so that it is gone when Start returns
+	silent := json.Unmarshal(b, &rep) != nil
+	if silent || rep.Started || rep.Error != "" { // it ends now, unless the disk is full; wait so that it is gone when Start returns
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if err = e.proc.wait(ctx, identity{PID: pid, Start: e.startOf(pid)}); err == nil {
+		if err = e.proc.waitChild(ctx, pid); err == nil {
 			e.reap(pid)
 		}
 	}
-	return rep, nil
-}
-
-func (e *Engine) startOf(pid int) uint64 {
-	id, err := e.proc.identify(pid)
-	if err != nil {
-		return 0
+	if silent {
+		return reply{}, fmt.Errorf("the shim (process %d) ended without an answer, see its %s", pid, shimLogName)
 	}
-	return id.Start
+	return rep, nil
 }
 
 // shimEnv keeps a shim small, and the agent's environment out of it.
@@ -166,12 +177,15 @@ func (e *Engine) apply(id, path string, g cgroup.Group, l container.Limits) erro
 	return nil
 }
 
-// open gives the kept-open limits of a container.
+// open gives the kept-open limits of a container. ErrNotRunning if it has ended: a look from before must not open what its end has closed.
 func (e *Engine) open(id string, g cgroup.Group) (*cgroup.Limits, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if l, ok := e.limits[id]; ok {
 		return l, nil
+	}
+	if exists(filepath.Join(e.o.Dir, id, exitName)) { // with the mutex held: whoever found this file before closes after us
+		return nil, container.ErrNotRunning
 	}
 	l, err := e.o.Cgroups.OpenLimits(g)
 	if err == nil && !e.closed {

@@ -111,6 +111,9 @@ func (e *Engine) load(id string) (*record, error) {
 	}
 	if r.state == container.Exited {
 		e.reap(r.run.Shim.PID)
+		if err = e.forgetLimits(id); err != nil {
+			e.log.Debug("close limits", "container", id, "err", err)
+		}
 	}
 	return r, nil
 }

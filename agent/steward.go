@@ -252,6 +252,11 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 	}
 	j.mu.Lock()
 	st := j.status()
+	j.missing = time.Time{}
+	if st.Phase.Terminal() || j.row.Local.Duty == dutyDelete { // cancelled, or ended, while the framework was looked at
+		j.mu.Unlock()
+		return nil
+	}
 	if st.Phase == qos.PhaseSubmitted { // the agent died between the submission and its note
 		j.row.Local.Duty = dutyNone
 		if err := j.enter(qos.PhasePending, now, "found submitted"); err != nil {
@@ -302,6 +307,10 @@ func (a *Agent) scaled(j *job, s sight, now time.Time) {
 		err = j.enter(qos.PhaseSuspended, now, fmt.Sprintf("stopped in %s by somebody else", j.spec().Framework))
 	case !s.Stopped && st.Phase == qos.PhaseSuspended:
 		err = j.enter(qos.PhasePending, now, fmt.Sprintf("let go on in %s", j.spec().Framework))
+		if t := j.openTask(); t != nil && !j.row.Local.Adopted { // its stand-in waits for the next iteration
+			id := t.ID
+			a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, id, 0) })
+		}
 	default:
 		return
 	}
@@ -327,7 +336,7 @@ func (a *Agent) start(ctx context.Context, j *job, p port, now time.Time) error 
 		return nil
 	}
 	if t := j.openTask(); t != nil {
-		if j.attached > 0 || now.Sub(t.At) < a.cfg.Run.DetachGrace {
+		if j.attached > 0 || min(now.Sub(t.At), now.Sub(j.detached)) < a.cfg.Run.DetachGrace {
 			j.mu.Unlock()
 			return nil // its stand-in is here: the next iteration is the agent's own
 		}
@@ -344,43 +353,71 @@ func (a *Agent) start(ctx context.Context, j *job, p port, now time.Time) error 
 	return p.Start(ctx, j.spec().Name)
 }
 
-// vanished draws the conclusion when the framework does not know a job, or knows another by its name.
+// vanished draws the conclusion when the framework does not know a job, or knows another by its name. One look alone proves nothing:
+// a framework that has just elected another leader, or begins anew, may answer before it has read all that it knows.
 func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 	j.mu.Lock()
-	st := j.status()
-	if st.Phase == qos.PhaseSubmitted { // the agent died before the framework had it
+	if j.status().Phase == qos.PhaseSubmitted && j.row.Local.Duty == dutySubmit { // the agent died before the framework had it
 		j.handing = true
 		j.mu.Unlock()
-		err := a.hand(ctx, j)
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.handing = false
-		if errors.Is(err, errWithdrawn) {
-			return nil
-		}
-		if errors.Is(err, framework.ErrInvalid) || errors.Is(err, framework.ErrExists) {
-			j.row.Local.Duty = dutyNone
-			return errors.Join(j.enter(qos.PhaseFailed, now, "refused: "+err.Error()), a.save(j))
-		}
-		return err
+		return a.handAgain(ctx, j, now)
 	}
 	defer j.mu.Unlock()
-	if st.Phase.Terminal() {
+	st := j.status()
+	if st.Phase.Terminal() || j.gone {
 		return nil
 	}
-	j.note(now, "framework", "gone from %s without a word of ours", j.spec().Framework)
-	st.Intent = qos.IntentCancel
-	if j.live != nil && !j.row.Local.Adopted {
+	if j.missing.IsZero() {
+		j.missing = now
+		a.spawn(func(ctx context.Context) {
+			if pause(ctx, a.gap()) {
+				a.lookSoon()
+			}
+		})
+	}
+	if now.Sub(j.missing) < a.gap() {
+		return nil
+	}
+	news := st.Intent != qos.IntentCancel
+	if news {
+		j.note(now, "framework", "gone from %s without a word of ours", j.spec().Framework)
+		st.Intent = qos.IntentCancel
+	}
+	switch {
+	case j.live != nil && !j.row.Local.Adopted:
 		a.halt(j, fmt.Sprintf("deleted from %s", j.spec().Framework))
-		return a.save(j)
+	case j.busy || j.live != nil: // its end is awaited
+	default:
+		news = true
+		if err := j.enter(qos.PhaseCancelled, now, fmt.Sprintf("deleted from %s by somebody else", j.spec().Framework)); err != nil {
+			return err
+		}
 	}
-	if j.busy || j.live != nil {
-		return a.save(j)
-	}
-	if err := j.enter(qos.PhaseCancelled, now, fmt.Sprintf("deleted from %s by somebody else", j.spec().Framework)); err != nil {
-		return err
+	if !news {
+		return nil
 	}
 	return a.save(j)
+}
+
+// handAgain submits a job once more whose submission the former agent did not note.
+func (a *Agent) handAgain(ctx context.Context, j *job, now time.Time) error {
+	err := a.hand(ctx, j)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.handing = false
+	switch {
+	case errors.Is(err, errWithdrawn):
+		return nil
+	case errors.Is(err, framework.ErrInvalid), errors.Is(err, framework.ErrExists):
+		if j.row.Local.Duty == dutySubmit {
+			j.row.Local.Duty = dutyNone
+		}
+		if j.status().Phase.Terminal() {
+			return nil
+		}
+		return errors.Join(j.enter(qos.PhaseFailed, now, "refused: "+err.Error()), a.save(j))
+	}
+	return err
 }
 
 // watchFrameworks turns their events into looks.

@@ -326,23 +326,22 @@ func (a *Agent) cancel(j *job) error {
 	if j.row.Local.Attached {
 		return refuse(codeConflict, "%s was attached, not submitted by qosctl", j.spec().Name).hint("qosctl detach takes its QoS away; end it where it was submitted")
 	}
+	status, local := *st, j.row.Local
 	if st.Intent != qos.IntentCancel {
 		st.Intent, j.row.Local.Duty = qos.IntentCancel, dutyDelete
 		j.note(time.Now(), "cancel", "cancelled by the user")
 	}
-	if err := a.save(j); err != nil {
-		return err
-	}
-	switch {
-	case j.live != nil && !j.row.Local.Adopted:
-		a.halt(j, string(qos.IntentCancel))
-	case !j.busy && j.live == nil:
+	if !j.busy && j.live == nil {
 		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
 			return err
 		}
-		if err := a.save(j); err != nil {
-			return err
-		}
+	}
+	if err := a.save(j); err != nil { // one write: a crash leaves it cancelled, or as it was
+		*st, j.row.Local = status, local
+		return err
+	}
+	if j.live != nil && !j.row.Local.Adopted {
+		a.halt(j, string(qos.IntentCancel))
 	}
 	j.nextTry = time.Time{}
 	a.stewardSoon()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,7 +128,7 @@ func (f fragile) Create(ctx context.Context, s qos.Spec, b json.RawMessage) erro
 func TestTakenSubmissionIsNotRefused(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, nil)
-	n.agent.ports[qos.Marathon] = fragile{n.port, func() { _ = n.agent.store.close() }}
+	n.restart(time.Hour, map[qos.Framework]port{qos.Marathon: fragile{n.port, func() { _ = n.agent.store.close() }}})
 	if _, err := n.client().Submit(t.Context(), api.SubmitRequest{ID: idA, File: json.RawMessage(sleeper)}); err != nil {
 		t.Error(err)
 	}
@@ -147,7 +149,7 @@ func (e exists) Create(ctx context.Context, s qos.Spec, b json.RawMessage) error
 func TestHandedInTwice(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, nil)
-	n.agent.ports[qos.Marathon] = exists{n.port}
+	n.restart(time.Hour, map[qos.Framework]port{qos.Marathon: exists{n.port}})
 	n.submit(idA, sleeper)
 	j := n.agent.jobs.get(idA)
 	former := n.port.secrets[idA]
@@ -168,5 +170,83 @@ func TestHandedInTwice(t *testing.T) {
 	}
 	if len(l.OldSecrets) != maxSecrets || l.knows(former) {
 		t.Errorf("%d secrets are kept", len(l.OldSecrets))
+	}
+}
+
+// parent is a framework in which other jobs depend on each.
+type parent struct{ *fakePort }
+
+func (parent) Parent(context.Context, string) (bool, error) { return true, nil }
+
+// unready is a framework that can't be given any job.
+type unready struct{ *fakePort }
+
+func (unready) Prepare(context.Context, qos.Spec, string) (json.RawMessage, []string, error) {
+	return nil, nil, errors.New("not ready")
+}
+
+// What could not be submitted replaces nothing.
+func TestReplaceKeepsTheOldOneWhenItCannotWork(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(*fakePort) port{
+		"others depend on it":      func(p *fakePort) port { return parent{p} },
+		"the new one is not ready": func(p *fakePort) port { return unready{p} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := testNode(t, nil)
+			n.submit(idA, sleeper)
+			n.restart(100*time.Millisecond, map[qos.Framework]port{qos.Marathon: wrap(n.port)})
+			if _, err := n.client().Submit(t.Context(), api.SubmitRequest{ID: idB, File: json.RawMessage(sleeper), Replace: true}); err == nil {
+				t.Error("replaced")
+			}
+			if p := n.agent.jobs.get(idA).phase(); p.Terminal() || !n.port.has("/long") {
+				t.Errorf("the old job is %s", p)
+			}
+		})
+	}
+}
+
+// Of jobs that are submitted under one name at once, at most one is there at any time.
+func TestReplacesAtOnce(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.submit(idA, sleeper)
+	c := n.client()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			id := fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
+			_, err := c.Submit(t.Context(), api.SubmitRequest{ID: id, File: json.RawMessage(sleeper), Replace: true})
+			t.Logf("%s: %v", id, err)
+		})
+	}
+	wg.Wait()
+	var alive []string
+	for _, j := range n.agent.jobs.all() {
+		if j.holds() {
+			alive = append(alive, j.spec().ID)
+		}
+	}
+	n.port.mu.Lock()
+	defer n.port.mu.Unlock()
+	if len(alive) != 1 || n.port.jobs["/long"] != alive[0] {
+		t.Errorf("jobs %v, in the framework %s", alive, n.port.jobs["/long"])
+	}
+}
+
+// A cancel that can't be written down is refused, and changes nothing.
+func TestCancelThatIsNotWrittenDown(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, nil)
+	n.submit(idA, sleeper)
+	n.end()
+	a := n.unsettled()
+	if err := a.store.close(); err != nil {
+		t.Fatal(err)
+	}
+	j := a.jobs.get(idA)
+	if err := a.cancel(j); err == nil || j.status().Phase != qos.PhasePending || j.status().Intent != qos.IntentNone || j.row.Local.Duty != dutyNone {
+		t.Errorf("%v; the job is %s, its intent %q, its duty %q", err, j.status().Phase, j.status().Intent, j.row.Local.Duty)
 	}
 }

@@ -34,6 +34,7 @@ them up. It tells systemd when it is ready (Type=notify) and that it lives (Watc
 }
 
 func (a *app) runAgent(ctx context.Context, o configOpts) error {
+	defer surviveBrokenPipe()()
 	cfg, err := o.load(a.environ)
 	if err != nil {
 		return err

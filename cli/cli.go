@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -120,7 +121,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		newValidateCmd(a), newAttachCmd(a), newDetachCmd(a), newConfigCmd(a), newVersionCmd(a),
 		newDevCmd(a), newAgentCmd(a), newRunCmd(a), newReleaseCmd(a), newCompletionCmd(a),
 	}
-	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a)}
+	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a), newGuardCmd(a)}
 	for _, c := range jobs {
 		c.GroupID = groupJobs
 		root.AddCommand(c)
@@ -142,7 +143,8 @@ func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, [
 	return func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		defer context.AfterFunc(ctx, stop)() // a second signal kills
+		// A second signal kills, but not one that comes with the first: who is told of its parent's death is told by each of its threads.
+		defer context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })()
 		cmd.SetContext(ctx)
 		err := f(cmd, args)
 		if err != nil && ctx.Err() != nil && cmd.Parent() != nil && errors.Is(err, context.Canceled) {

@@ -52,7 +52,8 @@ func newDevCmd(a *app) *cobra.Command {
 		Short: "Run an agent and a development scheduler on this machine",
 		Long: `Run an agent together with a development scheduler that speaks as Marathon, Chronos and a Mesos agent do: a cluster of one
 node on loopback, with nothing to install. Both are processes of their own and are started again when they die. Ctrl-C stops
-both, and everything that they made is removed. It is for development and tests.`,
+both, and everything that they made is removed. If dev itself is killed, a third process, its guard, does that; if that is killed too,
+the next dev in the same directory does it before it begins. It is for development and tests.`,
 		Example: `  sudo qosctl dev
   sudo qosctl dev --map-image serlophug/openmplinpack=$PWD/images/linpack
   sudo qosctl dev --policy none --deploy 45s`,
@@ -92,11 +93,17 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err := cfg.Cgroup.Check(); err != nil {
 		return &exitStatus{exitForbidden, withHint(err, cgroupHint)}
 	}
-	dir, err := openDevDir(o.dir)
+	dir, err := openDevDir(ctx, o.dir)
 	if err != nil {
 		return err
 	}
 	defer dir.close()
+	if dir.dead != nil {
+		fmt.Fprintf(a.err, "a dev in %s was killed: ending its jobs and removing what it made\n", o.dir)
+	}
+	if err := dir.sweep(ctx); err != nil {
+		return err
+	}
 	if err := o.checkPorts(); err != nil {
 		return errors.Join(err, dir.remove(o.keep))
 	}
@@ -108,8 +115,20 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err != nil {
 		return fmt.Errorf("write the agent's configuration: %w", err)
 	}
+	if err := dir.mark(devMark{PID: os.Getpid(), Agent: cfg.Cgroup.Parent, Mesos: o.mesosParent(), Keep: o.keep}); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	stopGuard, err := a.startGuard(self, o.dir)
+	if err != nil {
+		return errors.Join(err, dir.remove(o.keep))
+	}
+	defer stopGuard()
 	a.greet(o, path)
-	err = a.superviseDev(ctx, o, path)
+	err = a.superviseDev(ctx, o, self, path)
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	err = errors.Join(err, cfg.Cgroup.Clear(within))
@@ -117,11 +136,7 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 }
 
 // superviseDev runs both processes until ctx ends; the scheduler is stopped first, so that its tasks can still tell the agent.
-func (a *app) superviseDev(ctx context.Context, o devOpts, config string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
+func (a *app) superviseDev(ctx context.Context, o devOpts, self, config string) error {
 	out := newPrefixer(a.err)
 	scheduler := &child{name: "mesos", path: self, args: o.schedulerArgs(), env: childEnv(a.environ), out: out.as("mesos", 36), grace: 15 * time.Second}
 	node := &child{name: "agent", path: self, args: []string{"agent", "--config", config}, env: childEnv(a.environ), out: out.as("agent", 33), grace: 15 * time.Second}
@@ -205,14 +220,15 @@ func (o devOpts) config() (agent.Config, error) {
 	return c, nil
 }
 
+// mesosParent is the cgroup of the scheduler's tasks.
+func (o devOpts) mesosParent() string { return filepath.Join("/", o.parent, "mesos") }
+
 func (o devOpts) schedulerArgs() []string {
 	list := []string{
 		"devmesos", "--dir", filepath.Join(o.dir, "devmesos"), "--marathon", o.marathon, "--chronos", o.chronos, "--mesos", o.mesos,
 		"--deploy", o.deploy.String(), "--cpus", fmt.Sprint(o.cpus), "--log-level", o.level,
 	}
-	if o.parent != "" {
-		list = append(list, "--cgroup-parent", filepath.Join("/", o.parent, "mesos"))
-	}
+	list = append(list, "--cgroup-parent", o.mesosParent())
 	for _, i := range o.images {
 		list = append(list, "--map-image", i)
 	}

@@ -1,23 +1,40 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // devDirectory is the directory of a development setup, locked for as long as that runs.
 type devDirectory struct {
 	path string
 	lock *os.File
-	made bool // by us: it goes again
+	made bool     // by us: it goes again
+	dead *devMark // of one that was killed here, until it is swept
 }
 
 // openDevDir makes and locks the directory. One that another user could have laid out is refused.
-func openDevDir(path string) (*devDirectory, error) {
+func openDevDir(ctx context.Context, path string) (*devDirectory, error) {
+	for {
+		d, err := tryDevDir(ctx, path)
+		if !errors.Is(err, errMoved) && !errors.Is(err, os.ErrNotExist) || ctx.Err() != nil {
+			return d, err
+		}
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return nil, withHint(fmt.Errorf("make the directory of dev: %w", err), "give another one with --dir")
+		}
+	}
+}
+
+func tryDevDir(ctx context.Context, path string) (*devDirectory, error) {
 	d := &devDirectory{path: path}
 	switch err := os.Mkdir(path, 0o755); {
 	case err == nil:
@@ -35,22 +52,78 @@ func openDevDir(path string) (*devDirectory, error) {
 		return nil, fmt.Errorf("lock the directory of dev: %w", err)
 	}
 	d.lock = lock
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := d.take(ctx); err != nil {
 		_ = lock.Close() // it was never ours
-		return nil, &exitStatus{exitConflict, withHint(fmt.Errorf("another `qosctl dev` runs in %s", path), "stop it, or give this one its own --dir and addresses")}
+		return nil, err
 	}
+	d.dead = readMark(io.NewSectionReader(lock, 0, 64<<10))
 	return d, nil
 }
 
-// remove takes away what the setup made, unless it is to be kept.
-func (d *devDirectory) remove(keep bool) error {
-	if keep {
+// take takes the lock. The guard of one that was killed is waited for.
+func (d *devDirectory) take(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lastsAtMost+15*time.Second)
+	defer cancel()
+	for {
+		err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return d.same()
+		}
+		if readMark(io.NewSectionReader(d.lock, 0, 64<<10)).lives() || sleep(ctx, 100*time.Millisecond) != nil {
+			return &exitStatus{exitConflict, withHint(fmt.Errorf("another `qosctl dev` runs in %s", d.path), "stop it, or give this one its own --dir and addresses")}
+		}
+	}
+}
+
+// same checks that the lock is still the directory's: its former holder may have removed it while it was waited for.
+func (d *devDirectory) same() error {
+	ours, err := d.lock.Stat()
+	if err != nil {
+		return fmt.Errorf("lock the directory of dev: %w", err)
+	}
+	if there, err := os.Lstat(filepath.Join(d.path, "lock")); err == nil && os.SameFile(ours, there) {
 		return nil
 	}
-	var errs []error
-	for _, name := range []string{"run", "data", "devmesos", "agent.yaml", "lock"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(d.path, name)))
+	return errMoved
+}
+
+// errMoved says that the directory was removed while its lock was waited for.
+var errMoved = errors.New("the directory of dev was removed by another one that ended")
+
+// mark notes in the lock who runs here and what is to be swept if that is killed.
+func (d *devDirectory) mark(m devMark) error {
+	data, err := json.Marshal(m)
+	if err == nil {
+		_, err = d.lock.WriteAt(append(data, '\n'), 0)
 	}
+	if err != nil {
+		return fmt.Errorf("mark the directory of dev: %w", err)
+	}
+	return nil
+}
+
+// clear takes away what a setup made, but for the lock, unless it is to be kept. Nobody runs here afterwards.
+func (d *devDirectory) clear(keep bool) error {
+	var errs []error
+	for _, name := range []string{"run", "data", "devmesos", "agent.yaml"} {
+		if !keep {
+			errs = append(errs, os.RemoveAll(filepath.Join(d.path, name)))
+		}
+	}
+	errs = append(errs, d.lock.Truncate(0))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove what is in the directory of dev: %w", err)
+	}
+	return nil
+}
+
+// remove takes away what the setup made and the directory, unless they are to be kept.
+func (d *devDirectory) remove(keep bool) error {
+	errs := []error{d.clear(keep)}
+	if keep {
+		return errs[0]
+	}
+	errs = append(errs, os.Remove(filepath.Join(d.path, "lock")))
 	if d.made {
 		if err := os.Remove(d.path); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 			errs = append(errs, err)

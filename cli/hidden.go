@@ -70,6 +70,7 @@ func newDevmesosCmd(a *app) *cobra.Command {
 }
 
 func (a *app) runDevmesos(ctx context.Context, o devmesosOpts) error {
+	defer surviveBrokenPipe()()
 	images, err := parseImages(o.images)
 	if err != nil {
 		return err

@@ -126,20 +126,24 @@ func (a *Agent) sold() float64 {
 	return sum
 }
 
-// adopt takes up an adopted job's task that runs and is not held yet.
+// adopt takes up what Mesos runs, and has run, of an adopted job.
 func (a *Agent) adopt(j *job, tasks []mesos.Task) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	st := j.status()
-	if !j.row.Local.Adopted || st.Phase.Terminal() || j.live != nil || j.busy {
+	if !j.row.Local.Adopted || st.Phase.Terminal() || j.gone || j.live != nil || j.busy {
 		return
 	}
-	i := slices.IndexFunc(tasks, func(t mesos.Task) bool { return t.State == "TASK_RUNNING" && !t.Completed && j.carries(t) })
-	if i < 0 {
-		a.missed(j, tasks)
+	mine := slices.DeleteFunc(slices.Clone(tasks), func(t mesos.Task) bool { return !j.carries(t) })
+	if e := st.Execution; e != nil && !slices.ContainsFunc(mine, func(t mesos.Task) bool { return t.ID == e.Task && running(t) }) {
+		a.missed(j, mine)
+	}
+	a.passed(j, mine)
+	i := slices.IndexFunc(mine, running)
+	if i < 0 || st.Phase.Terminal() {
 		return
 	}
-	t := tasks[i]
+	t := mine[i]
 	if known := j.task(t.ID); known != nil && known.Exit != nil {
 		return // its end is already booked; the state lags behind
 	}
@@ -149,6 +153,32 @@ func (a *Agent) adopt(j *job, tasks []mesos.Task) {
 	}
 	j.busy = true
 	a.spawn(func(ctx context.Context) { a.hold(ctx, j, a.mesos.engine, t.ContainerID) })
+}
+
+func running(t mesos.Task) bool { return t.State == "TASK_RUNNING" && !t.Completed }
+
+// passed books tasks that began and ended between two looks, oldest first. Those from before the job's last execution, or before
+// the job was known at all, are none of its.
+func (a *Agent) passed(j *job, mine []mesos.Task) {
+	st := j.status()
+	slices.SortStableFunc(mine, func(x, y mesos.Task) int { return beginOf(x).Compare(beginOf(y)) })
+	for _, t := range mine {
+		since := j.spec().Submitted
+		if st.Execution != nil {
+			since = st.Execution.Started
+		}
+		if !t.Terminal() || j.task(t.ID) != nil || !beginOf(t).After(since) {
+			continue
+		}
+		if st.Phase == qos.PhaseRunning || st.Phase.Terminal() {
+			return
+		}
+		if err := a.openAdopted(j, t); err != nil {
+			a.log.Error("book a task that has ended", "job", j.spec().Name, "task", t.ID, "err", err)
+			return
+		}
+		a.conclude(j, exitOf(t), "")
+	}
 }
 
 // carries says whether a Mesos task is the job's.
@@ -164,7 +194,7 @@ func (a *Agent) openAdopted(j *job, t mesos.Task) error {
 	if st.Phase == qos.PhaseRunning && st.Execution != nil && st.Execution.Task == t.ID {
 		return nil // the agent was restarted meanwhile
 	}
-	started := startOf(t)
+	started := beginOf(t)
 	if started.IsZero() {
 		started = time.Now()
 	}
@@ -191,6 +221,15 @@ func startOf(t mesos.Task) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// beginOf is when a task began to run, or ended without having run; zero: not known.
+func beginOf(t mesos.Task) time.Time {
+	at := startOf(t)
+	if n := len(t.Statuses); at.IsZero() && n > 0 && t.Terminal() {
+		at = t.Statuses[n-1].At
+	}
+	return at
 }
 
 // missed books the end of an adopted task that ended while nobody looked.
@@ -251,14 +290,16 @@ func (a *Agent) attachApp(ctx context.Context, r api.Attach) (*job, error) {
 	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: now, Started: now}}})
 	j.row.Local.Adopted, j.row.Local.Attached, j.tasks = true, true, s.Tasks
 	j.note(now, "attach", "QoS given to %s of %s", r.Name, r.Framework)
-	j, fresh := a.jobs.add(j)
-	if fresh {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		if err := a.save(j); err != nil {
-			a.jobs.remove(spec.ID)
-			return nil, err
-		}
+	j, fresh, err := a.jobs.reserve(j)
+	if err != nil || !fresh {
+		return j, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := a.save(j); err != nil {
+		j.gone = true
+		a.jobs.remove(spec.ID)
+		return nil, err
 	}
 	return j, nil
 }
@@ -296,6 +337,7 @@ func (a *Agent) detach(ctx context.Context, j *job) error {
 	if err := a.store.remove(j.spec().ID); err != nil {
 		return err
 	}
+	j.gone = true
 	a.jobs.remove(j.spec().ID)
 	j.touch()
 	return nil

@@ -5,7 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"qosctl/cgroup"
 	"qosctl/container"
@@ -41,11 +47,10 @@ func Release(ctx context.Context, cfg Config, log *slog.Logger) (released int, e
 
 // releaseAdopted does the same for containers that Mesos made, which only the store knows.
 func releaseAdopted(cfg Config, groups *cgroup.FS, log *slog.Logger) (released int, err error) {
-	s, rows, err := openStore(cfg.DataDir, log)
+	rows, err := storedRows(filepath.Join(cfg.DataDir, storeFile), log)
 	if err != nil {
 		return 0, err
 	}
-	defer s.close() //nolint:errcheck // only read
 	var errs []error
 	for _, r := range rows {
 		e := r.Record.Status.Execution
@@ -62,6 +67,41 @@ func releaseAdopted(cfg Config, groups *cgroup.FS, log *slog.Logger) (released i
 		}
 	}
 	return released, errors.Join(errs...)
+}
+
+// storedRows reads a store as it is: it is neither made, nor set aside, nor changed. Torn rows are left out.
+func storedRows(path string, log *slog.Logger) (rows []row, err error) {
+	defer func() { // bbolt panics on some damaged pages
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errCorrupt, p)
+		}
+	}()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 5 * time.Second})
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, nil // no agent has ever run here
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("open %s: an agent holds it", path)
+	case err != nil:
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	defer db.Close() //nolint:errcheck // only read
+	err = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketJobs)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			var r row
+			if err := open(v, &r); err != nil {
+				log.Warn("a job's row can't be read: its container is not released", "job", string(k), "err", err)
+				return nil
+			}
+			rows = append(rows, r)
+			return nil
+		})
+	})
+	return rows, err
 }
 
 // raise lifts a quota below the request to the request.

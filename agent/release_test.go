@@ -1,8 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
+
+	bolt "go.etcd.io/bbolt"
 
 	"qosctl/agent/api"
 	"qosctl/container"
@@ -42,5 +47,45 @@ func TestReleaseGivesLentCPUsBack(t *testing.T) {
 	}
 	if got := inForce(); !sameCPUs(got, v.Request) {
 		t.Errorf("in force after release: %g CPUs, request %g", got, v.Request)
+	}
+}
+
+// What only reads the store neither makes one nor sets a damaged one aside.
+func TestReleaseLeavesTheStoreAsItIs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), storeFile)
+	if rows, err := storedRows(path, slog.New(slog.DiscardHandler)); err != nil || len(rows) > 0 {
+		t.Errorf("without a store: %d rows, %v", len(rows), err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a store was made: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := storedRows(path, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("garbage was read")
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "garbage" {
+		t.Errorf("the damaged store was touched: %q, %v", b, err)
+	}
+}
+
+func TestStoredRowsLeavesTornOnesOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _, err := openStore(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := row{}
+	good.Record.Spec.ID = idA
+	err = errors.Join(s.put(good), s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketJobs).Put([]byte(idB), []byte("torn")) }), s.close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := storedRows(filepath.Join(dir, storeFile), slog.New(slog.DiscardHandler))
+	if err != nil || len(rows) != 1 || rows[0].Record.Spec.ID != idA {
+		t.Errorf("%v, %v", rows, err)
 	}
 }

@@ -114,6 +114,9 @@ var (
 	bucketModels = []byte("models") // qos.Model by framework and job name
 )
 
+// storeFile is the store's name in the data directory.
+const storeFile = "agent.db"
+
 var errCorrupt = errors.New("store is corrupt")
 
 // store keeps rows in one bbolt file. Each value carries its own checksum, so that a torn row is told from a good one.
@@ -127,7 +130,7 @@ func openStore(dir string, log *slog.Logger) (*store, []row, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	path := filepath.Join(dir, "agent.db")
+	path := filepath.Join(dir, storeFile)
 	s, rows, err := tryStore(path, log)
 	if err == nil || !errors.Is(err, errCorrupt) {
 		return s, rows, err

@@ -215,7 +215,7 @@ func (n *node) submit(id, file string) api.Job {
 }
 
 // standin is a task that the framework has started for a job: it claims and reads to the end.
-func (n *node) standin(id, task string) *api.Standin {
+func (n *node) standin(id string) *api.Standin {
 	n.t.Helper()
 	n.port.mu.Lock()
 	secret := n.port.secrets[id]
@@ -230,7 +230,7 @@ func (n *node) standin(id, task string) *api.Standin {
 
 func (n *node) claim(id, task string) (*api.Standin, api.ClaimResponse) {
 	n.t.Helper()
-	s := n.standin(id, task)
+	s := n.standin(id)
 	resp, err := s.Claim(n.t.Context(), api.Claim{Task: task, Env: []string{"PATH=" + os.Getenv("PATH"), "QOSCTL_SECRET=x", "GREETING=hello"}})
 	if err != nil {
 		n.t.Fatalf("claim: %v", err)
@@ -284,3 +284,12 @@ func (n *node) await(id, what string, ok func(api.Job) bool) api.Job {
 }
 
 func inPhase(p qos.Phase) func(api.Job) bool { return func(j api.Job) bool { return j.Phase == p } }
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -331,7 +331,7 @@ func (a *Agent) cancel(j *job) error {
 		st.Intent, j.row.Local.Duty = qos.IntentCancel, dutyDelete
 		j.note(time.Now(), "cancel", "cancelled by the user")
 	}
-	if !j.busy && j.live == nil {
+	if !j.busy && j.live == nil && st.Phase != qos.PhaseRunning { // a job that is Running has a container, in hand or not
 		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
 			return err
 		}

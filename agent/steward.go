@@ -228,7 +228,7 @@ func (a *Agent) discharged(j *job, format string, args ...any) error {
 	defer j.mu.Unlock()
 	j.row.Local.Duty = dutyNone
 	j.note(time.Now(), "framework", format, args...)
-	if st := j.status(); st.Intent == qos.IntentCancel && !st.Phase.Terminal() && j.live == nil && !j.busy {
+	if st := j.status(); st.Intent == qos.IntentCancel && !st.Phase.Terminal() && j.idle() {
 		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
 			return err
 		}
@@ -298,7 +298,7 @@ func (a *Agent) requested(ctx context.Context, j *job, s sight, now time.Time) {
 // scaled follows a job that others stopped in the framework (scaled to 0, disabled), or let go on.
 func (a *Agent) scaled(j *job, s sight, now time.Time) {
 	st := j.status()
-	if j.live != nil || j.busy {
+	if !j.idle() {
 		return // its task is told to stop: what follows from that comes first
 	}
 	var err error
@@ -386,7 +386,7 @@ func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 	switch {
 	case j.live != nil && !j.row.Local.Adopted:
 		a.halt(j, fmt.Sprintf("deleted from %s", j.spec().Framework))
-	case j.busy || j.live != nil: // its end is awaited
+	case !j.idle(): // its end is awaited
 	default:
 		news = true
 		if err := j.enter(qos.PhaseCancelled, now, fmt.Sprintf("deleted from %s by somebody else", j.spec().Framework)); err != nil {

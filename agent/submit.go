@@ -315,6 +315,9 @@ func (a *Agent) withdraw(j *job, why error) {
 	j.touch()
 }
 
+// idle says whether a job has no container: one that is Running has, even before it is in hand after a restart.
+func (j *job) idle() bool { return j.live == nil && !j.busy && j.status().Phase != qos.PhaseRunning }
+
 // cancel ends a job for good. A cancel is never unset.
 func (a *Agent) cancel(j *job) error {
 	j.mu.Lock()

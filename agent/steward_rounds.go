@@ -19,8 +19,8 @@ func (a *Agent) stewardLoop(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var all []*steward
-	for kind, p := range a.ports {
-		s := &steward{agent: a, kind: kind, port: p, soon: make(chan struct{}, 1), look: make(chan struct{}, 1)}
+	for kind := range a.ports {
+		s := &steward{agent: a, kind: kind, soon: make(chan struct{}, 1), look: make(chan struct{}, 1)}
 		all = append(all, s)
 		wg.Go(func() { s.loop(ctx) })
 	}
@@ -48,7 +48,6 @@ func (a *Agent) stewardLoop(ctx context.Context) error {
 type steward struct {
 	agent *Agent
 	kind  qos.Framework
-	port  port
 	soon  chan struct{} // do what is pressing
 	look  chan struct{} // look at all jobs
 }

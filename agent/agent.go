@@ -172,7 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	g, inner2 := errgroup.WithContext(inner)
 	a.publish(time.Now())
-	a.recover(inner) // who calls meanwhile waits in the listeners' queues: nobody sees a job that runs without its container
+	a.recover() // who calls meanwhile waits in the listeners' queues: nobody sees a job that runs without its container
 	a.settled.Store(true)
 	for _, s := range servers {
 		g.Go(func() error { return s.run(inner2) })

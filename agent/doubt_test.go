@@ -66,7 +66,7 @@ func TestNothingIsConcludedBeforeRecovery(t *testing.T) {
 		"interrupted recovery": func(t *testing.T, a *Agent, j *job) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			a.recover(ctx)
+			a.takeUp(ctx, j, containerID(idA, 1), container.Spec{})
 			if p := j.status().Phase; p != qos.PhaseRunning {
 				t.Errorf("%s because the agent was stopped while it recovered", p)
 			}
@@ -100,9 +100,8 @@ func (f *flaky) Wait(ctx context.Context, id string) (container.Exit, error) {
 
 func TestAnErrorOfWaitIsNotTheEnd(t *testing.T) {
 	t.Parallel()
-	n := testNode(t, nil)
-	f := &flaky{Engine: n.agent.engine}
-	n.agent.engine = f
+	f := &flaky{}
+	n := testNodeOn(t, nil, func(e engine) engine { f.Engine = e; return f })
 	n.submit(idA, longJob)
 	n.claim(idA, "t1")
 	n.poll("waited for again", func() bool { return f.calls.Load() > 1 })
@@ -123,8 +122,7 @@ func (b broken) Start(ctx context.Context, id string) error {
 
 func TestAStartThatFailedInDoubtIsLookedAt(t *testing.T) {
 	t.Parallel()
-	n := testNode(t, nil)
-	n.agent.engine = broken{n.agent.engine}
+	n := testNodeOn(t, nil, func(e engine) engine { return broken{e} })
 	n.submit(idA, longJob)
 	n.claim(idA, "t1")
 	if v := n.await(idA, "running", isRunning); v.Index != 1 || v.Tally.Failed != 0 {
@@ -214,7 +212,7 @@ func TestASeriesWithoutStandInEnds(t *testing.T) {
 func TestContainersOfASeriesAreBounded(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, nil)
-	n.submit(idA, `{"name":"s","command":"true","schedule":"R20//PT1M","cpus":0.5,"mem":32,"qos":{"duration":1,"desv_deadline":0.2,"deadline":600}}`)
+	n.submit(idA, `{"name":"s","command":"true","schedule":"R12//PT1M","cpus":0.5,"mem":32,"qos":{"duration":1,"desv_deadline":0.2,"deadline":600}}`)
 	s, _ := n.claim(idA, "t1")
 	n.read(s, "t1")
 	n.await(idA, "completed", inPhase(qos.PhaseCompleted))

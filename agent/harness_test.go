@@ -91,12 +91,19 @@ type node struct {
 	cfg  Config
 	port *fakePort
 
+	wrap  func(engine) engine // what the agents' engine is replaced by; nil: nothing
 	agent *Agent
 	stop  func() // ends the agent; its containers run on
 }
 
 // testNode starts an agent in directories and below a cgroup of its own, and cleans all of it up.
 func testNode(t *testing.T, change func(*Config)) *node {
+	t.Helper()
+	return testNodeOn(t, change, nil)
+}
+
+// testNodeOn is testNode with an engine of the test's.
+func testNodeOn(t *testing.T, change func(*Config), wrap func(engine) engine) *node {
 	t.Helper()
 	groups, err := cgroup.New(cgroup.Options{})
 	if err == nil {
@@ -118,7 +125,7 @@ func testNode(t *testing.T, change func(*Config)) *node {
 	if change != nil {
 		change(&cfg)
 	}
-	n := &node{t: t, cfg: cfg, port: newFakePort()}
+	n := &node{t: t, cfg: cfg, port: newFakePort(), wrap: wrap}
 	t.Cleanup(func() {
 		n.end()
 		if err := errors.Join(n.clear(), groups.Remove(cfg.Cgroup.Parent), os.RemoveAll(dir)); err != nil {
@@ -141,6 +148,9 @@ func (n *node) begin() {
 		n.t.Fatal(err)
 	}
 	a.ports = map[qos.Framework]port{qos.Marathon: n.port, qos.Chronos: n.port}
+	if n.wrap != nil {
+		a.engine = n.wrap(a.engine)
+	}
 	a.poll = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)

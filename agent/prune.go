@@ -30,7 +30,7 @@ func (a *Agent) drop(ctx context.Context, id string) {
 }
 
 // expire forgets jobs that ended long ago, or that are too many, with all that they left.
-func (a *Agent) expire(ctx context.Context, now time.Time) {
+func (a *Agent) expire(now time.Time) {
 	type old struct {
 		job   *job
 		ended time.Time
@@ -46,13 +46,13 @@ func (a *Agent) expire(ctx context.Context, now time.Time) {
 	slices.SortFunc(list, func(x, y old) int { return y.ended.Compare(x.ended) })
 	for i, o := range list {
 		if i >= keepJobs || now.Sub(o.ended) > keepEnded {
-			a.forget(ctx, o.job)
+			a.forget(o.job)
 		}
 	}
 }
 
 // forget removes a job and its containers from this node.
-func (a *Agent) forget(ctx context.Context, j *job) {
+func (a *Agent) forget(j *job) {
 	j.mu.Lock()
 	j.gone = true
 	j.mu.Unlock()

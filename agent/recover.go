@@ -11,7 +11,7 @@ import (
 
 // recover takes up what the agent before this one left: running containers are held again, ended ones booked, begun ones finished.
 // No quota is written: what is in force stays in force until a decision differs.
-func (a *Agent) recover(ctx context.Context) {
+func (a *Agent) recover() {
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
 		st, adopted := j.status(), j.row.Local.Adopted

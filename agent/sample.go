@@ -26,7 +26,7 @@ func (a *Agent) sampleLoop(ctx context.Context) error {
 			a.clockJump(last, now)
 			a.metrics.period.Observe(now.Sub(last).Seconds())
 			last = now
-			a.sweep(now)
+			a.sweep(ctx, now)
 		}
 	}
 }
@@ -40,11 +40,11 @@ func (a *Agent) clockJump(last, now time.Time) {
 }
 
 // sweep reads each live container once, persists the accounts that are due, and publishes a snapshot.
-func (a *Agent) sweep(now time.Time) {
+func (a *Agent) sweep(ctx context.Context, now time.Time) {
 	var due []*job
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		if a.sample(j, now) {
+		if a.sample(ctx, j, now) {
 			due = append(due, j)
 		}
 		j.mu.Unlock()
@@ -54,7 +54,7 @@ func (a *Agent) sweep(now time.Time) {
 }
 
 // sample takes one reading of the job's container into its account, and says whether the row should be persisted. The caller holds j.mu.
-func (a *Agent) sample(j *job, now time.Time) bool {
+func (a *Agent) sample(ctx context.Context, j *job, now time.Time) bool {
 	l := j.live
 	if l == nil {
 		return j.dirty
@@ -62,7 +62,7 @@ func (a *Agent) sample(j *job, now time.Time) bool {
 	if l.reader != nil {
 		a.readCounters(j, l)
 	}
-	a.reopen(j, l)
+	a.reopen(ctx, j, l)
 	a.integrate(j, now)
 	if grace := a.cfg.Run.DetachGrace; !j.row.Local.Adopted && j.attached == 0 && now.Sub(j.detached) > grace {
 		a.halt(j, "its stand-in has been gone for "+grace.String())
@@ -75,11 +75,11 @@ func (a *Agent) sample(j *job, now time.Time) bool {
 }
 
 // reopen tries again to open counters that could not be opened. The caller holds j.mu.
-func (a *Agent) reopen(j *job, l *live) {
+func (a *Agent) reopen(ctx context.Context, j *job, l *live) {
 	if l.reader != nil || l.lost {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if info, err := l.engine.Inspect(ctx, l.container); err == nil && info.State == container.Running {
 		a.locate(j, info)

@@ -31,7 +31,7 @@ func (a *Agent) stewardLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			a.expire(ctx, time.Now())
+			a.expire(time.Now())
 		case <-a.kickLook:
 			for _, s := range all {
 				kick(s.look)

@@ -146,7 +146,7 @@ func (a *app) runGuard(ctx context.Context, dir string) error {
 
 // startGuard starts the guard of dir. stop tells it that there is nothing to do and waits for its end.
 func (a *app) startGuard(self, dir string) (stop func(), err error) {
-	cmd := exec.Command(self, "devguard", dir)
+	cmd := exec.Command(self, "devguard", dir) //nolint:noctx // it outlives us: that is what it is for
 	cmd.Env = childEnv(a.environ)
 	if f, ok := a.err.(*os.File); ok {
 		cmd.Stderr = f

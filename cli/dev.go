@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -107,6 +108,13 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err := o.checkPorts(); err != nil {
 		return errors.Join(err, dir.remove(o.keep))
 	}
+	self, err := os.Executable()
+	if err == nil && cfg.Run.Command != self {
+		err = os.Symlink(self, cfg.Run.Command)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("find this program: %w", err)
+	}
 	path := filepath.Join(o.dir, "agent.yaml")
 	data, err := cfg.YAML()
 	if err == nil {
@@ -117,10 +125,6 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	}
 	if err := dir.mark(devMark{PID: os.Getpid(), Agent: cfg.Cgroup.Parent, Mesos: o.mesosParent(), Keep: o.keep}); err != nil {
 		return err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
 	}
 	stopGuard, err := a.startGuard(self, o.dir)
 	if err != nil {
@@ -154,6 +158,8 @@ func (o *devOpts) complete(a *app) error {
 	}
 	o.dir = dir
 	switch {
+	case !plainPath.MatchString(o.dir):
+		return &usageError{fmt.Errorf("--dir must be a path without blanks or characters that a shell minds (got %q)", o.dir), ""}
 	case o.deploy < 0:
 		return &usageError{fmt.Errorf("--deploy must not be negative (got %s)", o.deploy), ""}
 	case !(o.cpus >= 0) || math.IsInf(o.cpus, 0):
@@ -207,7 +213,7 @@ func (o devOpts) config() (agent.Config, error) {
 	c.Control.Sample = min(c.Control.Sample, o.period)
 	c.Control.Dwell = min(c.Control.Dwell, 2*o.period)
 	c.Control.DeployTime = o.deploy
-	c.Run.Command = self
+	c.Run.Command = o.command(self)
 	poll := 2 * time.Second
 	c.Frameworks = map[string]agent.FrameworkConfig{
 		"marathon": {Type: "marathon", URLs: []string{"http://" + o.marathon}, Timeout: 10 * time.Second, Poll: poll},
@@ -218,6 +224,17 @@ func (o devOpts) config() (agent.Config, error) {
 		return c, &usageError{fmt.Errorf("these flags don't make a configuration:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  ")), "`qosctl dev --help` lists the flags"}
 	}
 	return c, nil
+}
+
+// plainPath is one that a framework's shell takes as it is.
+var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./+:@,=-]+$`)
+
+// command is what frameworks run: this program, or a link to it in dev's directory if its path has blanks in it or the like.
+func (o devOpts) command(self string) string {
+	if plainPath.MatchString(self) {
+		return self
+	}
+	return filepath.Join(o.dir, "qosctl")
 }
 
 // mesosParent is the cgroup of the scheduler's tasks.

@@ -205,6 +205,15 @@ func TestDevFlagsMakeAConfiguration(t *testing.T) {
 	if c, err := good.config(); err != nil || c.Control.Sample != good.period || c.Control.Policy != "none" {
 		t.Errorf("%+v, %v", c.Control, err)
 	}
+	for self, want := range map[string]string{"/opt/qosctl": "/opt/qosctl", "/my tools/qosctl": "/d/qosctl", "/a'b/qosctl": "/d/qosctl"} {
+		if got := (devOpts{dir: "/d"}).command(self); got != want {
+			t.Errorf("%s: %s", self, got)
+		}
+	}
+	blank := devOpts{dir: "/a b"}
+	if err := blank.complete(&app{}); exitCodeOf(err) != exitUsage || !strings.Contains(err.Error(), "--dir") {
+		t.Errorf("got %v", err)
+	}
 	bad := good
 	bad.policy = "fast"
 	if _, err := bad.config(); exitCodeOf(err) != exitUsage || !strings.Contains(err.Error(), "control.policy") {

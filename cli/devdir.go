@@ -105,7 +105,7 @@ func (d *devDirectory) mark(m devMark) error {
 // clear takes away what a setup made, but for the lock, unless it is to be kept. Nobody runs here afterwards.
 func (d *devDirectory) clear(keep bool) error {
 	var errs []error
-	for _, name := range []string{"run", "data", "devmesos", "agent.yaml"} {
+	for _, name := range []string{"run", "data", "devmesos", "agent.yaml", "qosctl"} {
 		if !keep {
 			errs = append(errs, os.RemoveAll(filepath.Join(d.path, name)))
 		}

@@ -61,7 +61,7 @@ func (a *app) runExplain(ctx context.Context, o explainOpts) error {
 
 func explainText(w io.Writer, e api.Explanation, now time.Time) error {
 	head := fmt.Sprintf("%s is %s", e.Job.Name, phaseText(e.Job))
-	if v := verdict(e.Job); v != "" {
+	if v := verdict(e.Job, time.Now()); v != "" {
 		head += ", " + v
 	}
 	if _, err := fmt.Fprintln(w, head); err != nil {

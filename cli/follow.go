@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -17,14 +18,14 @@ import (
 // follow shows a job until it has ended, and returns its outcome's exit code.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job) error {
 	width, live := terminalWidth(a.out)
-	f := &follower{w: a.out, width: width, live: live}
+	f := &follower{w: a.out, width: width, live: live, size: func() int { w, _ := terminalWidth(a.out); return w }}
 	period := 10 * time.Second
 	if live {
 		period = time.Second
 	}
 	j, err := watch(ctx, c, j, period, func(j api.Job) error { return f.show(j, time.Now()) })
 	if live {
-		fmt.Fprint(a.out, clearLine)
+		fmt.Fprint(a.out, f.again())
 	}
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func terminalWidth(w io.Writer) (int, bool) {
 		return 0, false
 	}
 	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width < 20 {
+	if err != nil || width <= 0 {
 		return 80, true
 	}
 	return width, true
@@ -58,6 +59,8 @@ type follower struct {
 	width int
 	live  bool
 	last  string // what the last plain line was about
+	size  func() int
+	drawn int // columns of the bar that stands there
 }
 
 func (f *follower) show(j api.Job, now time.Time) error {
@@ -65,7 +68,10 @@ func (f *follower) show(j api.Job, now time.Time) error {
 		return nil
 	}
 	if f.live {
-		_, err := io.WriteString(f.w, clearLine+f.bar(j, now))
+		clear := f.again()
+		bar := f.bar(j, now)
+		f.drawn = utf8.RuneCountInString(bar)
+		_, err := io.WriteString(f.w, clear+bar)
 		return err
 	}
 	about := fmt.Sprint(j.Phase, j.Index, j.State, j.Late, int(10*done(j)))
@@ -75,6 +81,18 @@ func (f *follower) show(j api.Job, now time.Time) error {
 	f.last = about
 	_, err := fmt.Fprintf(f.w, "%s  %s  %s\n", now.Local().Format(time.TimeOnly), phaseText(j), progressText(j, now))
 	return err
+}
+
+// again looks at the terminal's width and goes to where the bar that stands there begins: one that is wider than the window has become
+// was broken into several lines.
+func (f *follower) again() string {
+	if f.size != nil {
+		f.width = f.size()
+	}
+	if above := (f.drawn - 1) / f.width; above > 0 {
+		return fmt.Sprintf("\r\x1b[%dA\x1b[J", above)
+	}
+	return clearLine
 }
 
 // bar is name, bar and figures, cut to the terminal's width.
@@ -120,7 +138,7 @@ func progressText(j api.Job, now time.Time) string {
 	if l := left(j, now); l != "" {
 		text += "  " + l + " left"
 	}
-	if v := verdict(j); v != "" {
+	if v := verdict(j, now); v != "" {
 		text += "  " + v
 	}
 	return text

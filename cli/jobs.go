@@ -65,7 +65,7 @@ func jobsTable(w io.Writer, jobs []api.Job, all bool) error {
 	now := time.Now()
 	rows := []string{row("NAME", "ID", "PHASE", "STATE", "DONE", "CPUS", "REQUEST", "DEADLINE", "LEFT")}
 	for _, j := range jobs {
-		rows = append(rows, row(j.Name, shortID(j.ID), string(j.Phase), verdict(j), doneText(j), allocation(j), cores(j.Request), moment(j.Deadline, now), left(j, now)))
+		rows = append(rows, row(j.Name, shortID(j.ID), string(j.Phase), verdict(j, now), doneText(j), allocation(j), cores(j.Request), moment(j.Deadline, now), left(j, now)))
 	}
 	return table(w, rows...)
 }
@@ -89,10 +89,12 @@ func sortJobs(jobs []api.Job) {
 func shortID(id string) string { return id[:min(8, len(id))] }
 
 // verdict is how a job stands, or how it ended.
-func verdict(j api.Job) string {
+func verdict(j api.Job, now time.Time) string {
 	switch {
 	case j.Phase.Terminal():
 		return string(j.Outcome)
+	case j.Late && j.Deadline.After(now): // the CPU time that was declared is used up, the time is not
+		return string(j.State) + " overrun"
 	case j.Late:
 		return string(j.State) + " late"
 	}
@@ -109,6 +111,9 @@ func done(j api.Job) float64 {
 		return 1
 	}
 	if j.Iterations > 0 {
+		if j.Phase == qos.PhaseEnded {
+			one = 0 // it is among those that are counted, or did not succeed
+		}
 		return min(1, (float64(j.Tally.Succeeded)+one)/float64(j.Iterations))
 	}
 	return one

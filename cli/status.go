@@ -125,7 +125,7 @@ func stateText(j api.Job) string {
 	if j.State == "" {
 		return ""
 	}
-	text := fmt.Sprintf("%s (ratio %.2f)", verdict(j), j.Ratio)
+	text := fmt.Sprintf("%s (ratio %.2f)", verdict(j, time.Now()), j.Ratio)
 	if j.ThesisState != "" && j.ThesisState != j.State {
 		text += ", by the thesis' rule " + string(j.ThesisState)
 	}

@@ -46,6 +46,68 @@ func TestBar(t *testing.T) {
 	}
 }
 
+func TestTheBarIsFoundAgainInANarrowerWindow(t *testing.T) {
+	t.Parallel()
+	width := 60
+	f := follower{live: true, drawn: 50, size: func() int { return width }}
+	for _, tt := range []struct {
+		width int
+		want  string
+	}{{60, "\r\x1b[K"}, {50, "\r\x1b[K"}, {49, "\r\x1b[1A\x1b[J"}, {20, "\r\x1b[2A\x1b[J"}} {
+		width = tt.width
+		if got := f.again(); got != tt.want {
+			t.Errorf("width %d: %q, want %q", width, got, tt.want)
+		}
+	}
+}
+
+func TestTopKeepsToTheWindow(t *testing.T) {
+	t.Parallel()
+	width, height := 4, 4
+	v := topView{live: true, size: func() (int, int) { return width, height }}
+	for _, tt := range []struct {
+		width, height int
+		want          string
+	}{
+		{4, 4, "node\x1b[K\na\x1b[K\nand \x1b[K\n\x1b[J"},
+		{4, 4, "\x1b[3Anode\x1b[K\na\x1b[K\nand \x1b[K\n\x1b[J"},
+		{12, 5, "\x1b[H\x1b[2Jnodes\x1b[K\na\x1b[K\nb\x1b[K\nand 2 more\x1b[K\n\x1b[J"},
+		{12, 6, "\x1b[H\x1b[2Jnodes\x1b[K\na\x1b[K\nb\x1b[K\nc\x1b[K\nd\x1b[K\n\x1b[J"},
+	} {
+		width, height = tt.width, tt.height
+		if got := v.redraw("nodes\na\nb\nc\nd\n"); got != tt.want {
+			t.Errorf("%d × %d: %q, want %q", width, height, got, tt.want)
+		}
+	}
+}
+
+func TestDoneNeverGoesBack(t *testing.T) {
+	t.Parallel()
+	j := api.Job{Iterations: 5, QoS: qos.QoS{Duration: 10}, Phase: qos.PhaseRunning, Progress: 10}
+	last := 0.0
+	for i := range 5 {
+		for _, phase := range []qos.Phase{qos.PhaseRunning, qos.PhaseEnded} {
+			if j.Phase = phase; phase == qos.PhaseEnded {
+				j.Tally.Succeeded = i + 1
+			}
+			if got := done(j); got < last || got > float64(i+1)/5+1e-9 {
+				t.Errorf("%s in iteration %d: %g after %g", phase, i, got, last)
+			}
+			last = done(j)
+		}
+	}
+}
+
+func TestLateIsPastTheDeadline(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for after, want := range map[time.Duration]string{time.Second: "ON_PLAN overrun", -time.Second: "ON_PLAN late"} {
+		if got := verdict(api.Job{Phase: qos.PhaseRunning, State: qos.OnPlan, Late: true, Deadline: now.Add(after)}, now); got != want {
+			t.Errorf("deadline in %s: %s", after, got)
+		}
+	}
+}
+
 func TestSpark(t *testing.T) {
 	t.Parallel()
 	if got := spark([]float64{0, 0.5, 1, 2, -1}); got != "▁▃▅█▁" {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"qosctl/agent/api"
 	"qosctl/qos"
@@ -46,8 +48,8 @@ func (a *app) runTop(ctx context.Context, o topOpts) error {
 		return err
 	}
 	defer c.Close()
-	width, live := terminalWidth(a.out)
-	t := &topView{width: width, live: live, history: make(map[string][]float64)}
+	_, live := terminalWidth(a.out)
+	t := &topView{live: live, size: func() (int, int) { return terminalSize(a.out) }, history: make(map[string][]float64)}
 	again := newBackoff(o.interval, max(o.interval, 5*time.Second))
 	for n := 1; ; n++ {
 		text, err := t.look(ctx, c)
@@ -68,6 +70,9 @@ func (a *app) runTop(ctx context.Context, o topOpts) error {
 			return nil
 		}
 		if err := sleep(ctx, o.interval); err != nil {
+			if live {
+				fmt.Fprintln(a.out) // the terminal has put ^C there
+			}
 			return err
 		}
 	}
@@ -75,8 +80,10 @@ func (a *app) runTop(ctx context.Context, o topOpts) error {
 
 // topView remembers what is needed to redraw.
 type topView struct {
-	width   int
 	live    bool
+	size    func() (width, height int)
+	width   int                  // of the terminal, last time
+	height  int                  // the same
 	drawn   int                  // lines drawn last time
 	history map[string][]float64 // CPUs used, by job, oldest first
 }
@@ -101,14 +108,23 @@ func (t *topView) look(ctx context.Context, c *api.Client) (string, error) {
 	if !t.live {
 		return b.String() + "\n", nil
 	}
-	text := fit(b.String(), t.width)
-	lines := strings.Count(text, "\n")
-	up := ""
-	if t.drawn > 0 {
-		up = fmt.Sprintf("\x1b[%dA", t.drawn)
+	return t.redraw(b.String()), nil
+}
+
+// redraw is what puts text in the place of what was drawn last time. Where that is nobody knows in a terminal that has changed its size
+// meanwhile: then all of it is cleared.
+func (t *topView) redraw(text string) string {
+	width, height := t.size()
+	text = fit(text, width, height-1)
+	to := ""
+	switch {
+	case t.drawn > 0 && (width != t.width || height != t.height):
+		to = "\x1b[H\x1b[2J"
+	case t.drawn > 0:
+		to = fmt.Sprintf("\x1b[%dA", t.drawn)
 	}
-	t.drawn = lines
-	return up + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J", nil
+	t.width, t.height, t.drawn = width, height, strings.Count(text, "\n")
+	return to + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
 }
 
 func (t *topView) draw(w io.Writer, n api.Node, jobs []api.Job, now time.Time) error {
@@ -124,7 +140,7 @@ func (t *topView) draw(w io.Writer, n api.Node, jobs []api.Job, now time.Time) e
 		if j.Phase == qos.PhaseRunning {
 			used, need, throttled = cores(j.Usage), cores(j.Need), percent(j.Throttled)
 		}
-		rows = append(rows, row(j.Name, string(j.Phase), verdict(j), doneText(j), used, allocation(j), need, throttled, left(j, now), spark(t.history[j.ID])))
+		rows = append(rows, row(j.Name, string(j.Phase), verdict(j, now), doneText(j), used, allocation(j), need, throttled, left(j, now), spark(t.history[j.ID])))
 	}
 	for id := range t.history {
 		if !seen[id] {
@@ -156,13 +172,27 @@ func spark(values []float64) string {
 	return b.String()
 }
 
-// fit cuts lines to a width.
-func fit(text string, width int) string {
-	lines := strings.Split(text, "\n")
+// fit cuts lines to a width, and says how many there are beyond a height instead of showing them.
+func fit(text string, width, height int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if height = max(2, height); len(lines) > height {
+		lines = append(lines[:height-1], fmt.Sprintf("and %d more", len(lines)-height+1))
+	}
 	for i, l := range lines {
 		if r := []rune(l); len(r) > width {
 			lines[i] = string(r[:width])
 		}
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// terminalSize is the columns and lines of the terminal that w is.
+func terminalSize(w io.Writer) (width, height int) {
+	width, live := terminalWidth(w)
+	if f, ok := w.(*os.File); ok && live {
+		if _, height, err := term.GetSize(int(f.Fd())); err == nil && height > 0 {
+			return width, height
+		}
+	}
+	return width, 24
 }

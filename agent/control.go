@@ -113,7 +113,7 @@ func (a *Agent) carryOut(ctx context.Context, j *job, d qos.Decision, now time.T
 	if e == nil || l != nil && l.stopping {
 		return
 	}
-	j.pulse.memory = d.Memory
+	j.row.Local.Memory = d.Memory // persisted with the account
 	j.remember(d)
 	if l == nil { // between two iterations: the next one starts with it, unless it is just being made
 		if a.acts(j) && !j.busy {
@@ -133,7 +133,7 @@ func (a *Agent) carryOut(ctx context.Context, j *job, d qos.Decision, now time.T
 		return
 	}
 	a.integrate(j, now)
-	j.pulse.changed, l.written = now, now
+	j.row.Local.Changed, l.written = now, now
 	e.Allocation = d.To
 	j.row.Local.Clock.Resizes++
 	j.row.Local.Clock.Max = max(j.row.Local.Clock.Max, d.To)

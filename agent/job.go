@@ -118,8 +118,16 @@ func (j *job) openTask() *task {
 	return nil
 }
 
-// request is the cpus that the framework knows now: those submitted, unless somebody changed them there.
+// request is the CPUs that Mesos sold the job: what its task was launched with, else what the framework knows.
 func (j *job) request() float64 {
+	if t := j.openTask(); t != nil && t.CPUs > 0 {
+		return t.CPUs
+	}
+	return j.known()
+}
+
+// known is the cpus that the framework knows now: those submitted, unless somebody changed them there.
+func (j *job) known() float64 {
 	if r := j.row.Local.Request; r > 0 {
 		return r
 	}

@@ -143,7 +143,7 @@ func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
 		ID: spec.ID, Framework: spec.Framework, QoS: spec.QoS, Request: j.request(),
 		Allocation: e.Allocation, Usage: p.usage, Throttled: p.throttled,
 		Start: st.Started, Deadline: e.Deadline, RunStart: e.Started, Progress: e.Account.Progress().Seconds(),
-		Runs: 1, RunsLeft: 1, Model: a.store.model(spec.Framework, spec.Name), LastChange: p.changed, Memory: p.memory,
+		Runs: 1, RunsLeft: 1, Model: a.store.model(spec.Framework, spec.Name), LastChange: j.row.Local.Changed, Memory: j.row.Local.Memory,
 	}
 	if l == nil && !j.busy {
 		v.Progress = 0
@@ -181,8 +181,6 @@ type pulse struct {
 	base      cgroup.Sample // reading that the rates count from
 	usage     float64       // CPUs
 	throttled float64       // share of periods
-	changed   time.Time     // last change of the allocation
-	memory    qos.Memory
 }
 
 // measure takes the rates since the last look, if that is long enough ago. Of a container that has just started nothing is known:

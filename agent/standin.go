@@ -153,7 +153,7 @@ func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, 
 	if err != nil {
 		return resp, false, err
 	}
-	j.addTask(task{ID: c.Task, First: nextIndex(st), UID: uid, GID: gid, Dir: c.Sandbox, Env: cleanEnv(c.Env), At: time.Now()})
+	j.addTask(task{ID: c.Task, First: nextIndex(st), UID: uid, GID: gid, Dir: c.Sandbox, Env: cleanEnv(c.Env), CPUs: j.sold(c.CPUs), At: time.Now()})
 	if j.live != nil || j.busy { // its former stand-in is gone; the container ran on
 		prev := st.Execution.Task
 		st.Execution.Task = c.Task
@@ -195,6 +195,11 @@ func userOf(name string, who caller) (uid, gid int, err error) {
 		return 0, 0, refuse(codeForbidden, "the task runs as uid %d and may not start a container as %s", who.uid, name)
 	}
 	return uid, gid, nil
+}
+
+// sold is what a task says that it was launched with, as far as the job ever had so much: a stand-in is the user's.
+func (j *job) sold(cpus float64) float64 {
+	return max(0, min(cpus, max(j.spec().CPUs, j.known())))
 }
 
 // cleanEnv drops what is between a stand-in and its agent from what the job sees.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"qosctl/container"
 	"qosctl/framework"
 	"qosctl/qos"
 )
@@ -134,7 +133,7 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 		}
 		_ = a.save(j) // retried by the sweep
 	}
-	a.requested(ctx, j, s, now)
+	a.requested(j, s, now)
 	a.scaled(j, s, now)
 	start := wantsStart(j.spec(), st, now) && j.live == nil && !j.busy && !s.Active && !s.Stopped
 	if j.row.Local.Adopted && s.Tasks != nil {
@@ -147,19 +146,13 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 	return a.start(ctx, j, p, now)
 }
 
-// requested notes a request that was changed in the framework by somebody else.
-func (a *Agent) requested(ctx context.Context, j *job, s sight, now time.Time) {
-	if s.CPUs <= 0 || sameCPUs(s.CPUs, j.request()) {
+// requested notes a request that was changed in the framework by somebody else. It acts at the next launch: what runs was sold as it is.
+func (a *Agent) requested(j *job, s sight, now time.Time) {
+	if s.CPUs <= 0 || sameCPUs(s.CPUs, j.known()) {
 		return
 	}
-	if l := j.live; l != nil && !j.row.Local.Adopted { // what a job is entitled to against its neighbours is what Mesos sold it
-		if err := l.engine.Resize(ctx, l.container, container.Limits{Shares: s.CPUs}); err != nil {
-			a.log.Warn("set the shares of a changed request", "job", j.spec().Name, "err", err)
-			return // tried again at the next look
-		}
-	}
-	j.note(now, "request", "the request was changed in %s: %.2f → %.2f CPUs", j.spec().Framework, j.request(), s.CPUs)
-	a.log.Info("request changed in the framework", "job", j.spec().Name, "from", j.request(), "to", s.CPUs)
+	j.note(now, "request", "the request was changed in %s: %.2f → %.2f CPUs", j.spec().Framework, j.known(), s.CPUs)
+	a.log.Info("request changed in the framework", "job", j.spec().Name, "from", j.known(), "to", s.CPUs)
 	j.row.Local.Request = s.CPUs
 	_ = a.save(j) // retried by the sweep
 	a.decideSoon()

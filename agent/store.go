@@ -52,6 +52,8 @@ type local struct {
 	Tasks      []task         `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
 	Events     []event        `json:"events,omitempty"`      // the last maxEvents
 	Decisions  []qos.Decision `json:"decisions,omitempty"`   // the last keptDecisions of a job that has ended
+	Changed    time.Time      `json:"changed,omitzero"`      // last change of the allocation
+	Memory     qos.Memory     `json:"memory,omitzero"`       // of the policy, for its next look
 	Stop       *stopOrder     `json:"stop,omitempty"`        // of the present container; nil: none was given
 	Clock      clock          `json:"clock"`                 // of the present execution
 	Mended     int            `json:"mended,omitempty"`      // quota changes by others, set right again
@@ -74,8 +76,9 @@ type task struct {
 	First int       `json:"first"` // its first execution
 	UID   int       `json:"uid"`   // whom it runs as
 	GID   int       `json:"gid"`
-	Dir   string    `json:"dir,omitempty"` // its sandbox
-	Env   []string  `json:"env,omitempty"` // HOST, PORTn, MESOS_*
+	Dir   string    `json:"dir,omitempty"`  // its sandbox
+	Env   []string  `json:"env,omitempty"`  // HOST, PORTn, MESOS_*
+	CPUs  float64   `json:"cpus,omitempty"` // that it was launched with; 0: nobody said
 	Exit  *int      `json:"exit,omitempty"`
 	Cause string    `json:"cause,omitempty"`
 	At    time.Time `json:"at"`

@@ -68,10 +68,10 @@ func (f *follower) show(j api.Job, now time.Time) error {
 		return nil
 	}
 	if f.live {
-		clear := f.again()
+		erase := f.again()
 		bar := f.bar(j, now)
 		f.drawn = utf8.RuneCountInString(bar)
-		_, err := io.WriteString(f.w, clear+bar)
+		_, err := io.WriteString(f.w, erase+bar)
 		return err
 	}
 	about := fmt.Sprint(j.Phase, j.Index, j.State, j.Late, int(10*done(j)))

@@ -110,7 +110,7 @@ func withArgs(t *testing.T, dir string) map[int]string {
 // gone waits until nothing of a dev is there.
 func (d devWithAJob) gone(t *testing.T) {
 	t.Helper()
-	until(t, "the directory is removed", 30*time.Second, func() bool { _, err := os.Stat(d.dir); return errors.Is(err, os.ErrNotExist) })
+	until(t, "the directory is removed", 90*time.Second, func() bool { _, err := os.Stat(d.dir); return errors.Is(err, os.ErrNotExist) })
 	until(t, "the job has ended", 5*time.Second, func() bool { return errors.Is(syscall.Kill(d.job, 0), syscall.ESRCH) })
 	until(t, "its processes have ended", 5*time.Second, func() bool { return len(withArgs(t, d.dir)) == 0 })
 	if left, err := filepath.Glob("/sys/fs/cgroup/*/qosctl-dev-" + shortHash(d.dir)); err != nil || len(left) > 0 {

@@ -103,7 +103,9 @@ func (s *Server) closeAll() {
 		}
 	}
 	if s.lock != nil {
-		_ = s.lock.Close() // nothing was written; the lock goes with it
+		// a process that is just being forked has the file open too, until its exec: closing alone would leave the lock with it
+		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
+		_ = s.lock.Close() // nothing was written
 	}
 }
 

@@ -35,7 +35,8 @@ const (
 	CodeUnknown  = 255 // nobody saw how it ended
 )
 
-// Spec says what to run. ID is chosen by the caller: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most 128 bytes.
+// Spec says what to run. ID is chosen by the caller: [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most 128 bytes. An engine that can't do what a field
+// asks for refuses the Spec with ErrNotSupported, and names the field.
 type Spec struct {
 	ID      string            `json:"id"`
 	Labels  map[string]string `json:"labels,omitempty"`  // given back by Inspect and List
@@ -48,16 +49,39 @@ type Spec struct {
 	User    User              `json:"user"`
 	Parent  string            `json:"parent,omitempty"` // cgroup parent below the engine's own, one per execution, so that its counters outlive the container
 	Limits  Limits            `json:"limits"`
+
+	// What only an engine with images of its own (Docker) can do. With neither Command nor Args the image's own command is run.
+	Privileged   bool              `json:"privileged,omitempty"`
+	Network      string            `json:"network,omitempty"` // "" or host: the host's; none; bridge; or the name of a network
+	Ports        []Port            `json:"ports,omitempty"`   // published on the host
+	Options      []Option          `json:"options,omitempty"` // arguments of docker run, as job files have them
+	ForcePull    bool              `json:"force_pull,omitempty"`
+	RegistryAuth string            `json:"registry_auth,omitempty"` // Docker's config.json with the registries' credentials; "": none
+	Annotations  map[string]string `json:"annotations,omitempty"`   // for the OCI runtime
+	Runtime      string            `json:"runtime,omitempty"`       // OCI runtime, "": the engine's default
 }
 
-// Mount is a directory or file of the host that the container sees at Target.
+// Port is a container's port that is reached by a port of the host.
+type Port struct {
+	Container int    `json:"container"`
+	Host      int    `json:"host"`
+	Protocol  string `json:"protocol,omitempty"` // tcp, udp; "": tcp
+}
+
+// Option is one argument of docker run, --Key=Value.
+type Option struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Mount is a directory or file of the host that the container sees at Target. With Docker a Source without a slash names a volume.
 type Mount struct {
 	Source   string `json:"source"`
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
-// User is whom a container's processes run as.
+// User is whom a container's processes run as. Where the image has a user of its own, that is meant by the zero value.
 type User struct {
 	UID    int   `json:"uid"`
 	GID    int   `json:"gid"`

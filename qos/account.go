@@ -22,6 +22,7 @@ type Entry struct {
 	Cgroup        string        `json:"cgroup"`             // path of the cgroup that is read, below the hierarchy's root
 	Base          time.Duration `json:"base"`               // CPU time embodied in the checkpoint it was restored from (its manifest)
 	Own           time.Duration `json:"own"`                // CPU time of its own
+	Zero          time.Duration `json:"zero,omitempty"`     // reading of the counter when it began to run: Own counts from there. What stands before is of earlier incarnations, or overhead of the restore
 	Borrowed      time.Duration `json:"borrowed,omitempty"` // CPU time above the request
 }
 
@@ -112,6 +113,7 @@ func (e Entry) merge(f Entry) Entry {
 	}
 	e.Base = max(e.Base, f.Base)
 	e.Own = max(e.Own, f.Own)
+	e.Zero = max(e.Zero, f.Zero)
 	e.Borrowed = max(e.Borrowed, f.Borrowed)
 	return e
 }

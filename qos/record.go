@@ -38,8 +38,20 @@ type Status struct {
 	Ended   time.Time `json:"ended,omitzero"`   // when the job reached Completed, Failed or Cancelled
 
 	Execution *Execution `json:"execution,omitempty"` // the present one, or the last
+	Saved     *Saved     `json:"saved,omitempty"`     // newest checkpoint of the present execution
 	Runs      []Run      `json:"runs,omitempty"`      // ended executions and iterations, oldest first, the last MaxRuns
 	Tally     Tally      `json:"tally"`
+}
+
+// Saved says where process state of an execution is kept.
+type Saved struct {
+	Node        string        `json:"node"`
+	Sequence    int           `json:"sequence"`         // of the job's checkpoints
+	Execution   int           `json:"execution"`        //
+	Incarnation int           `json:"incarnation"`      // that it was taken of
+	Digest      string        `json:"digest,omitempty"` // SHA-256 of its manifest; "": it is not sealed yet
+	CPU         time.Duration `json:"cpu"`              // embodied
+	Taken       time.Time     `json:"taken"`
 }
 
 // MaxRuns bounds Status.Runs.

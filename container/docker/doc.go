@@ -1,3 +1,3 @@
-// Package docker will hold jobs in Docker containers: created through Docker's API with a parent cgroup of ours, resized by Docker's
-// update, watched by its events, and, by package ckpt, checkpointed and restored. There is nothing here yet.
+// Package docker holds jobs in Docker containers: created through Docker's API with a parent cgroup of ours, resized by Docker's
+// update, watched by its events, and, by package ckpt, checkpointed and restored.
 package docker

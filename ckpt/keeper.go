@@ -82,6 +82,12 @@ func (k *Keeper) Restore(ctx context.Context, r Ref, s container.Spec) (Restored
 	return Restored{}, ErrDisabled
 }
 
+// Resumed says what became of the restore of a checkpoint into container id that a former agent began: what Restore, or Back, would have
+// returned had it lived. ErrNone: its processes were never let go. (Restore writes this down, in the checkpoint's work directory, by container.)
+func (k *Keeper) Resumed(ctx context.Context, r Ref, id string) (Restored, error) {
+	return Restored{}, ErrNone
+}
+
 // Back restores a checkpoint into the container that it was taken of, which must still be there, exited.
 func (k *Keeper) Back(ctx context.Context, r Ref) (Restored, error) { return Restored{}, ErrDisabled }
 

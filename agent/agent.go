@@ -4,24 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"qosctl/cgroup"
-	"qosctl/container"
-	"qosctl/container/process"
+	"qosctl/ckpt"
 	"qosctl/qos"
 )
-
-// engine is what the agent asks of whatever holds containers.
-type engine = container.Engine
 
 // Options are what an agent is made of.
 type Options struct {
@@ -44,8 +37,7 @@ type Agent struct {
 
 	store    *store
 	jobs     *jobs
-	cgroups  *cgroup.FS
-	engine   engine
+	engines  engines
 	mesos    *mesosNode // nil: none is configured
 	ports    map[qos.Framework]port
 	policies map[string]qos.Policy
@@ -55,8 +47,12 @@ type Agent struct {
 
 	kickControl, kickSteward, kickLook chan struct{}
 	snapshot                           atomic.Pointer[snapshot]
-	settled                            atomic.Bool // recovery is over
-	full                               atomic.Bool // the store could not be written
+	settled                            atomic.Bool     // recovery is over
+	full                               atomic.Bool     // the store could not be written
+	blind                              atomic.Bool     // an engine could not list its containers
+	tested                             chan struct{}   // closed when it is known whether this node can checkpoint
+	recovered                          chan struct{}   // closed when finished is known
+	finished                           []ckpt.Manifest // checkpoints that an agent before this one took and did not note
 
 	background sync.WaitGroup
 	spawn      func(func(context.Context)) // set by Run: starts what Run waits for
@@ -74,6 +70,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
 		jobs: &jobs{byID: map[string]*job{}}, kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1),
+		tested: make(chan struct{}), recovered: make(chan struct{}),
 	}
 	if err := a.open(o.Logger); err != nil {
 		return nil, errors.Join(err, a.close())
@@ -92,17 +89,17 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 			return fmt.Errorf("make the agent's directories: %w", err)
 		}
 	}
-	if a.cgroups, a.engine, err = openEngine(a.cfg, log); err != nil {
+	if a.engines, err = openEngines(a.cfg, a.node, log); err != nil {
 		return err
 	}
-	if h, ok := a.engine.(interface{ Hold() error }); ok {
+	if h, ok := a.engines.process.(interface{ Hold() error }); ok {
 		if err := h.Hold(); err != nil {
 			return err
 		}
 	}
 	a.cpus = a.cfg.Control.CPUs
 	if a.cpus == 0 {
-		a.cpus = a.cgroups.CPUs()
+		a.cpus = a.engines.cgroups.CPUs()
 	}
 	if a.load, err = newNodeLoad(a.cfg.Cgroup.Proc); err != nil {
 		return err
@@ -113,7 +110,7 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 	if a.ports, a.poll, err = openPorts(a.cfg, log); err != nil {
 		return err
 	}
-	if a.mesos, err = openMesos(a.cfg, a.cgroups, log); err != nil {
+	if a.mesos, err = openMesos(a.cfg, a.engines.cgroups, log); err != nil {
 		return err
 	}
 	if a.token, err = readToken(a.cfg.TokenFile); err != nil {
@@ -128,22 +125,6 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 		a.jobs.add(newJob(r))
 	}
 	return nil
-}
-
-// openEngine opens the process engine of a configuration.
-func openEngine(cfg Config, log *slog.Logger) (*cgroup.FS, engine, error) {
-	groups, err := cgroup.New(cgroup.Options{Root: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, Logger: log})
-	if err != nil {
-		return nil, nil, fmt.Errorf("find cgroups: %w", err)
-	}
-	e, err := process.New(process.Options{
-		Dir: filepath.Join(cfg.DataDir, "containers"), Shim: []string{"/proc/self/exe", "shim"},
-		Cgroups: groups, CgroupRoot: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, CgroupParent: cfg.Cgroup.Parent, Images: cfg.Engine.Images, MaxLog: int64(cfg.Engine.MaxLogMB) << 20, Logger: log,
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	return groups, e, nil
 }
 
 func newPolicies(c ControlConfig) (map[string]qos.Policy, error) {
@@ -172,6 +153,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	g, inner2 := errgroup.WithContext(inner)
 	a.publish(time.Now())
+	a.spawn(a.recoverCheckpoints)
 	a.recover() // who calls meanwhile waits in the listeners' queues: nobody sees a job that runs without its container
 	a.settled.Store(true)
 	for _, s := range servers {
@@ -182,7 +164,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	} {
 		g.Go(func() error { return loop(inner2) })
 	}
-	a.log.Info("agent ready", "node", a.node, "cpus", a.cpus, "mode", a.cfg.Control.Mode, "policy", a.cfg.Control.Policy, "cgroup", a.cgroups.Mode(), "jobs", len(a.jobs.all()))
+	a.log.Info("agent ready", "node", a.node, "cpus", a.cpus, "mode", a.cfg.Control.Mode, "policy", a.cfg.Control.Policy, "cgroup", a.engines.cgroups.Mode(), "jobs", len(a.jobs.all()))
 	if a.ready != nil {
 		a.ready()
 	}
@@ -201,10 +183,7 @@ func (a *Agent) close() error {
 			_ = j.live.reader.Close() // read only: nothing to lose
 		}
 	}
-	var errs []error
-	if c, ok := a.engine.(io.Closer); ok {
-		errs = append(errs, c.Close())
-	}
+	errs := []error{a.engines.close()}
 	if a.store != nil {
 		errs = append(errs, a.store.close())
 	}

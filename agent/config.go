@@ -12,6 +12,7 @@ type Config struct {
 	Log        LogConfig                  `mapstructure:"log"`
 	Cgroup     CgroupConfig               `mapstructure:"cgroup"`
 	Engine     EngineConfig               `mapstructure:"engine"`
+	Checkpoint CheckpointConfig           `mapstructure:"checkpoint"`
 	Control    ControlConfig              `mapstructure:"control"`
 	Run        RunConfig                  `mapstructure:"run"`
 	Frameworks map[string]FrameworkConfig `mapstructure:"frameworks"` // by name; a job goes to the first of its type in order of names
@@ -31,10 +32,26 @@ type CgroupConfig struct {
 	Parent string `mapstructure:"parent"` // our containers' cgroups stand below it: /qosctl
 }
 
-// EngineConfig sets the process engine up.
+// EngineConfig sets the engines up.
 type EngineConfig struct {
-	Images   map[string]string `mapstructure:"images"`     // image → directory whose entries are laid over the host's root
-	MaxLogMB int               `mapstructure:"max_log_mb"` // of each output that is kept, the newest
+	Docker       string            `mapstructure:"docker"`        // Docker's address; "": no Docker
+	DockerConfig string            `mapstructure:"docker_config"` // Docker's config.json with credentials for registries; "": none
+	Images       map[string]string `mapstructure:"images"`        // of the process engine: image → directory whose entries are laid over the host's root
+	MaxLogMB     int               `mapstructure:"max_log_mb"`    // of each output of a plain process that is kept, the newest
+}
+
+// CheckpointConfig is about the process state of Docker containers.
+type CheckpointConfig struct {
+	Driver      string        `mapstructure:"driver"`       // auto, runtime, docker, none
+	Dir         string        `mapstructure:"dir"`          // "": data_dir/checkpoints
+	Keep        int           `mapstructure:"keep"`         // of a job, the newest
+	MaxMB       int           `mapstructure:"max_mb"`       // of all together; 0: what the disk has
+	Interval    time.Duration `mapstructure:"interval"`     // between checkpoints of a job that goes on; 0: none
+	DumpTime    time.Duration `mapstructure:"dump_time"`    // plus a second for each 64 MiB
+	RestoreTime time.Duration `mapstructure:"restore_time"` // likewise
+	FileLocks   bool          `mapstructure:"file_locks"`   // jobs that hold file locks are checkpointed too
+	TCP         string        `mapstructure:"tcp"`          // established connections: refuse, keep, close
+	Volumes     string        `mapstructure:"volumes"`      // files open for writing on binds and volumes, of a job that goes on: refuse, shared
 }
 
 // ControlConfig sets the controller up.
@@ -51,6 +68,8 @@ type ControlConfig struct {
 	Increment    float64       `mapstructure:"increment"` // policy step
 	Decrement    float64       `mapstructure:"decrement"`
 	Borrow       string        `mapstructure:"borrow"`          // idle, none
+	Resize       string        `mapstructure:"resize"`          // auto, inplace, reschedule
+	MoveTimeout  time.Duration `mapstructure:"move_timeout"`    // a reschedule that brought no task by then is undone
 	DeployTime   time.Duration `mapstructure:"deployment_time"` // equation 1, iterations by chronos
 	SleepingTime time.Duration `mapstructure:"sleeping_time"`   // equation 1
 }

@@ -63,7 +63,7 @@ frameworks:
 	want := Default()
 	want.Node, want.DataDir, want.RunDir, want.Listen = "from-file", "/d", "/r", ""
 	want.Control.Period, want.Control.CPUs = 3*time.Second, 1.5
-	want.Engine = EngineConfig{Images: map[string]string{"registry.local:5000/A/b.c:Tag_1": "/srv/x"}, MaxLogMB: 7}
+	want.Engine = EngineConfig{Docker: "unix:///var/run/docker.sock", Images: map[string]string{"registry.local:5000/A/b.c:Tag_1": "/srv/x"}, MaxLogMB: 7}
 	want.Frameworks = map[string]FrameworkConfig{
 		"main.one": {Type: "marathon", URLs: []string{"http://m:8080", "http://n:8080"}, Timeout: 3 * time.Second, Poll: 10 * time.Second},
 		"other":    {Type: "chronos", URLs: []string{"http://a", "http://b"}, Timeout: 10 * time.Second, Poll: 10 * time.Second},

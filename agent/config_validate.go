@@ -23,12 +23,17 @@ var (
 	policyNames   = []string{"deadline", "step", "none"}
 	borrowKinds   = []string{"idle", "none"}
 	frameworkKind = []string{"marathon", "chronos"}
+	driverNames   = []string{"auto", "runtime", "docker", "none"}
+	tcpKinds      = []string{"refuse", "keep", "close"}
+	volumeKinds   = []string{"refuse", "shared"}
+	resizeKinds   = []string{"auto", "inplace", "reschedule"}
 )
 
 var (
 	nodeName      = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?$`)
 	endpointName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]{0,62})$`)
 	attributeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
+	dockerAddress = regexp.MustCompile(`^unix:///[^\x00\s]+$`)
 	commandPath   = regexp.MustCompile(`^/[A-Za-z0-9_./+,:@=-]+$`)
 )
 
@@ -37,6 +42,7 @@ const (
 	maxSunPath    = 107 // bytes of a unix socket's path that the kernel takes
 	minQuota      = 0.01
 	maxMB         = 1 << 20
+	leastInterval = 10 * time.Second
 )
 
 // Validate joins every fault of the configuration, each with its key and value. It reads no file.
@@ -56,6 +62,7 @@ func (c Config) Validate() error {
 	p.absolute("cgroup.parent", c.Cgroup.Parent, true)
 	p.check(c.Cgroup.Parent != "/", "cgroup.parent", c.Cgroup.Parent, "must not be the root: containers need a cgroup of their own")
 	p.engine(c.Engine)
+	p.checkpoint(c.Checkpoint)
 	p.control(c.Control)
 	p.run(c.Run)
 	for _, name := range slices.Sorted(maps.Keys(c.Frameworks)) {
@@ -85,6 +92,8 @@ func (p *problems) check(ok bool, key string, value any, text string) {
 }
 
 func (p *problems) engine(e EngineConfig) {
+	p.check(e.Docker == "" || dockerAddress.MatchString(e.Docker), "engine.docker", e.Docker, "must be unix:///PATH, or empty for none")
+	p.absolute("engine.docker_config", e.DockerConfig, false)
 	p.check(e.MaxLogMB > 0 && e.MaxLogMB <= maxMB, "engine.max_log_mb", e.MaxLogMB, fmt.Sprintf("must be between 1 and %d", maxMB))
 	for _, image := range slices.Sorted(maps.Keys(e.Images)) {
 		p.check(image != "" && !strings.ContainsAny(image, " \t\n"), "engine.images", image, "an image's name must not be empty or have blanks")
@@ -92,7 +101,21 @@ func (p *problems) engine(e EngineConfig) {
 	}
 }
 
+func (p *problems) checkpoint(c CheckpointConfig) {
+	p.oneOf("checkpoint.driver", c.Driver, driverNames)
+	p.absolute("checkpoint.dir", c.Dir, false)
+	p.check(c.Keep >= 1 && c.Keep <= 100, "checkpoint.keep", c.Keep, "must be between 1 and 100")
+	p.check(c.MaxMB >= 0, "checkpoint.max_mb", c.MaxMB, "must be >= 0")
+	p.check(c.Interval == 0 || c.Interval >= leastInterval, "checkpoint.interval", c.Interval, fmt.Sprintf("must be 0 (none) or at least %s", leastInterval))
+	p.positive("checkpoint.dump_time", c.DumpTime)
+	p.positive("checkpoint.restore_time", c.RestoreTime)
+	p.oneOf("checkpoint.tcp", c.TCP, tcpKinds)
+	p.oneOf("checkpoint.volumes", c.Volumes, volumeKinds)
+}
+
 func (p *problems) control(c ControlConfig) {
+	p.oneOf("control.resize", c.Resize, resizeKinds)
+	p.positive("control.move_timeout", c.MoveTimeout)
 	p.oneOf("control.mode", c.Mode, controlModes)
 	p.oneOf("control.policy", c.Policy, policyNames)
 	p.positive("control.period", c.Period)

@@ -110,7 +110,7 @@ func (a *Agent) carryOut(ctx context.Context, j *job, d qos.Decision, now time.T
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l, e := j.live, j.status().Execution
-	if e == nil || l != nil && l.stopping {
+	if e == nil || l != nil && (l.stopping || l.saving) {
 		return
 	}
 	j.row.Local.Memory = d.Memory // persisted with the account
@@ -123,6 +123,9 @@ func (a *Agent) carryOut(ctx context.Context, j *job, d qos.Decision, now time.T
 	}
 	a.mend(ctx, j, l, now)
 	if d.To == d.From || !a.acts(j) || now.Sub(l.written) < paceEvery {
+		return
+	}
+	if a.reschedules(j) && a.askMove(j, d, now) {
 		return
 	}
 	begin := time.Now()

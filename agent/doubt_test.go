@@ -66,7 +66,7 @@ func TestNothingIsConcludedBeforeRecovery(t *testing.T) {
 		"interrupted recovery": func(t *testing.T, a *Agent, j *job) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			a.takeUp(ctx, j, containerID(idA, 1), container.Spec{})
+			a.takeUp(ctx, j, a.engineOf(j), containerID(idA, 1, 1), container.Spec{})
 			if p := j.status().Phase; p != qos.PhaseRunning {
 				t.Errorf("%s because the agent was stopped while it recovered", p)
 			}
@@ -170,7 +170,8 @@ func TestAStopThatWorkedWhileTheAgentWasAwayIsNoFailure(t *testing.T) {
 	}
 	n.end()
 	n.poll("its container has ended", func() bool {
-		_, e, err := openEngine(n.cfg, slog.New(slog.DiscardHandler))
+		all, err := openEngines(n.cfg, "", slog.New(slog.DiscardHandler))
+		e := all.process
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +218,7 @@ func TestContainersOfASeriesAreBounded(t *testing.T) {
 	n.read(s, "t1")
 	n.await(idA, "completed", inPhase(qos.PhaseCompleted))
 	n.poll(fmt.Sprintf("at most %d containers are kept", keepContainers), func() bool {
-		list, err := n.agent.engine.List(t.Context())
+		list, err := n.agent.engines.process.List(t.Context())
 		return err == nil && len(list) <= keepContainers
 	})
 }
@@ -226,7 +227,7 @@ func TestContainersOfASeriesAreBounded(t *testing.T) {
 func TestOrphansAreStopped(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, func(c *Config) { c.Run.DetachGrace = 500 * time.Millisecond })
-	e := n.agent.engine
+	e := n.agent.engines.process
 	err := e.Create(t.Context(), container.Spec{ID: "orphan", Command: "sleep 1000", Labels: map[string]string{labelJob: idB}, Limits: container.Limits{CPUs: 0.1, Shares: 0.1}})
 	if err := errors.Join(err, e.Start(t.Context(), "orphan")); err != nil {
 		t.Fatal(err)
@@ -260,13 +261,13 @@ func TestAnEndedContainerDoesNotResetTheAllocation(t *testing.T) {
 	s, _ := n.claim(idA, "t1")
 	n.read(s, "t1")
 	a, j := n.agent, n.agent.jobs.get(idA)
-	info, err := a.engine.Inspect(t.Context(), containerID(idA, 1))
+	info, err := a.engines.process.Inspect(t.Context(), containerID(idA, 1, 1))
 	if err != nil || info.State != container.Exited {
 		t.Fatalf("%+v, %v", info, err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.live, j.status().Execution.Allocation = &live{container: info.ID, engine: a.engine}, 0.7
+	j.live, j.status().Execution.Allocation = &live{container: info.ID, engine: a.engines.process}, 0.7
 	a.locate(j, info)
 	if got := j.status().Execution.Allocation; got != 0.7 {
 		t.Errorf("allocation %g", got)

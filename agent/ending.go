@@ -27,6 +27,13 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 	if j.live == nil || j.live.container != id {
 		return
 	}
+	if j.live.saving { // most likely it is the checkpoint that has ended it: what follows is decided when that is done
+		j.live.ended = &exit
+		if err != nil {
+			j.live.ended = &container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now(), Reason: "its container can't be found"}
+		}
+		return
+	}
 	if err != nil {
 		exit = container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now(), Reason: "its container can't be found"}
 	}
@@ -47,6 +54,10 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 		j.note(now, "fault", "%s", exit.Reason)
 	}
 	a.settle(j, exit, now)
+	if halted != "" && st.Intent == qos.IntentNone && j.saved() {
+		a.fallBack(j, exit, halted, now)
+		return
+	}
 	e := ending{Code: exit.Code, Halted: halted}
 	c := follow(j.spec(), st, e, j.row.Local, now)
 	run := a.book(j, c, exit, halted, now)
@@ -63,6 +74,7 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 		}
 	}
 	j.live = nil
+	a.forgetSaved(j)
 	if err := a.save(j); err != nil {
 		a.log.Error("end of a run is not on disk yet", "job", j.spec().Name, "err", err)
 	}
@@ -74,8 +86,8 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 		a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, task, c.Delay) })
 	}
 	if old := st.Execution.Index - keepContainers + 1; old > 0 && !j.row.Local.Adopted {
-		id := containerID(j.spec().ID, old)
-		a.spawn(func(ctx context.Context) { a.drop(ctx, id) })
+		id, eng := containerID(j.spec().ID, old, 1), a.engineOf(j) // other incarnations are found by tidy
+		a.spawn(func(ctx context.Context) { a.drop(ctx, eng, id) })
 	}
 }
 
@@ -86,13 +98,13 @@ func (a *Agent) settle(j *job, exit container.Exit, now time.Time) {
 		a.integrate(j, now)
 		if l.reader != nil {
 			if own, err := l.reader.Usage(); err == nil {
-				e.Account.Observe(1, own)
+				e.Account.Count(own)
 			}
 			_ = l.reader.Close() // read only: nothing to lose
 			l.reader = nil
 		}
 	}
-	e.Account.Observe(1, exit.CPU)
+	e.Account.Count(exit.CPU)
 }
 
 // book enters an ended run in the tally and in what is known of runs by this name. The caller holds j.mu.
@@ -107,6 +119,9 @@ func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, 
 	}
 	if c.Outcome == qos.Failed {
 		run.Reason = c.Reason
+	}
+	if n := e.Account.Live; n > 1 {
+		run.Parts = n
 	}
 	st.AppendRun(j.spec().Framework, run)
 	l := &j.row.Local

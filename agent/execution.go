@@ -27,8 +27,14 @@ const startTime = 15 * time.Second
 // exitNotStarted is the exit code of a task whose container could not be started, as Docker's.
 const exitNotStarted = 125
 
-func containerID(jobID string, execution int) string {
-	return fmt.Sprintf("%s-%d-1", jobID, execution) // its first incarnation; a restore will make others
+func containerID(jobID string, execution, incarnation int) string {
+	return fmt.Sprintf("%s-%d-%d", jobID, execution, incarnation)
+}
+
+// here is the id of the present execution's container. The caller holds j.mu; there is an execution.
+func (j *job) here() string {
+	a := &j.status().Execution.Account
+	return a.Entries[a.Live].Container
 }
 
 // begin starts the next execution or iteration of a job for a task, in a container of its own.
@@ -43,12 +49,17 @@ func (a *Agent) begin(j *job, taskID string) error {
 	if t == nil || t.Exit != nil {
 		return fmt.Errorf("task %s holds no claim", taskID)
 	}
-	status, local := j.row.Record.Status, j.row.Local
-	if err := a.openExecution(j, t); err != nil {
+	row := j.row.clone()
+	open := a.openExecution
+	if j.saved() {
+		open = a.openIncarnation
+	}
+	if err := open(j, t); err != nil {
 		return err
 	}
 	if err := a.save(j); err != nil {
-		j.row.Record.Status, j.row.Local = status, local // nothing runs: as if it had not been asked
+		row.version = j.row.version
+		j.row = row // nothing runs: as if it had not been asked
 		return err
 	}
 	j.busy = true
@@ -80,18 +91,20 @@ func (a *Agent) openExecution(j *job, t *task) error {
 	st.Execution = &qos.Execution{
 		Index: index, Task: t.ID, Started: now, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: allocation,
 	}
-	id := containerID(spec.ID, index)
+	id := containerID(spec.ID, index, 1)
 	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id})
-	j.row.Local.Clock, j.row.Local.Stop = clock{Max: allocation}, nil
+	st.Saved = nil
+	l := &j.row.Local
+	l.Clock, l.Stop, l.Restoring, l.Wish, l.Sandbox = clock{Max: allocation}, nil, 0, 0, t.Dir
 	return nil
 }
 
 func (a *Agent) containerSpec(j *job, t *task) container.Spec {
 	spec, e := j.spec(), j.status().Execution
 	s := container.Spec{
-		ID: containerID(spec.ID, e.Index),
+		ID: containerID(spec.ID, e.Index, e.Account.Live),
 		Labels: map[string]string{
-			labelJob: spec.ID, labelExecution: strconv.Itoa(e.Index), labelIncarnation: "1", labelTask: t.ID,
+			labelJob: spec.ID, labelExecution: strconv.Itoa(e.Index), labelIncarnation: strconv.Itoa(e.Account.Live), labelTask: t.ID,
 			labelSucceeded: strconv.Itoa(j.status().Tally.Succeeded),
 			labelRequest:   strconv.FormatFloat(j.request(), 'g', -1, 64),
 		},
@@ -106,23 +119,38 @@ func (a *Agent) containerSpec(j *job, t *task) container.Spec {
 			s.Mounts = append(s.Mounts, container.Mount{Source: v.HostPath, Target: v.ContainerPath, ReadOnly: v.ReadOnly})
 		}
 	}
+	if a.engineOf(j) == a.engines.docker {
+		a.dockerSpec(j, t, &s)
+	}
 	return s
 }
 
 // launch creates and starts the container of the present execution, and watches it. The job is busy meanwhile.
 func (a *Agent) launch(ctx context.Context, j *job, s container.Spec) {
-	err := a.engine.Create(ctx, s)
+	j.mu.Lock()
+	restoring := j.row.Local.Restoring > 0
+	j.mu.Unlock()
+	if restoring {
+		a.restore(ctx, j, s)
+		return
+	}
+	eng := a.engineOf(j)
+	err := a.prepare(ctx, j, &s)
+	if err == nil {
+		err = eng.Create(ctx, s)
+	}
 	if err == nil || errors.Is(err, container.ErrExists) { // made before a crash: the id holds the job's whole UUID
-		err = a.engine.Start(ctx, s.ID)
+		a.zero(ctx, j, eng, s.ID)
+		err = eng.Start(ctx, s.ID)
 	}
 	if err != nil {
-		err = a.doubt(ctx, s.ID, err)
+		err = a.doubt(ctx, eng, s.ID, err)
 	}
 	if ctx.Err() != nil {
 		return // the agent stops: its successor finds what was begun
 	}
 	if err == nil {
-		a.hold(ctx, j, a.engine, s.ID)
+		a.hold(ctx, j, eng, s.ID)
 		return
 	}
 	a.log.Warn("container not started", "job", j.spec().Name, "container", s.ID, "err", err)
@@ -134,16 +162,16 @@ func (a *Agent) launch(ctx context.Context, j *job, s container.Spec) {
 
 // doubt finds out whether a container whose start failed runs all the same, or has ended: then there is no error. While somebody else
 // is starting it, that is waited for; one that stays without a command is stopped.
-func (a *Agent) doubt(ctx context.Context, id string, why error) error {
+func (a *Agent) doubt(ctx context.Context, eng engine, id string, why error) error {
 	for until := time.Now().Add(startTime); ; {
-		info, err := a.engine.Inspect(ctx, id)
+		info, err := eng.Inspect(ctx, id)
 		switch {
 		case err == nil && info.State != container.Created:
 			return nil
 		case errors.Is(err, container.ErrNotFound), !errors.Is(why, container.ErrStarted) && err == nil:
 			return why
 		case time.Now().After(until):
-			return errors.Join(why, a.engine.Stop(ctx, id, 0))
+			return errors.Join(why, eng.Stop(ctx, id, 0))
 		}
 		if !pause(ctx, 20*time.Millisecond) {
 			return ctx.Err()
@@ -157,7 +185,7 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("look at a container", "container", id, "err", err) // its counters are opened by a later sweep
 	}
-	l := &live{container: id, engine: eng, saved: time.Now()}
+	l := &live{container: id, engine: eng, saved: time.Now(), since: time.Now()}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.gone {
@@ -170,6 +198,8 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	j.touch()
 	switch stop := j.row.Local.Stop; {
 	case j.row.Local.Adopted:
+	case stop != nil && stop.Save && a.keeps(j):
+		a.carryOutSuspend(j, l)
 	case stop != nil: // the agent ended before the container did
 		a.carryOutStop(j, l)
 	case j.status().Intent == qos.IntentCancel: // it came while the container was being made
@@ -182,15 +212,15 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 // locate opens the live container's counters, and takes the quota that is in force for the allocation. The caller holds j.mu.
 func (a *Agent) locate(j *job, info container.Info) {
 	l, e := j.live, j.status().Execution
-	r, err := a.cgroups.OpenReader(info.Cgroup)
+	r, err := a.engines.cgroups.OpenReader(info.Cgroup)
 	if err != nil {
 		return // a container that has ended meanwhile is seen by its watch; another's are tried again
 	}
-	l.reader = r
+	l.reader, l.group = r, info.Cgroup
 	_ = l.reader.Read(&l.seen) // likewise
-	entry := e.Account.Entries[1]
+	entry := e.Account.Entries[e.Account.Live]
 	entry.Cgroup = info.Cgroup.CPUAcct
-	e.Account.Entries[1] = entry
+	e.Account.Entries[e.Account.Live] = entry
 	if in := info.Limits.CPUs; info.State == container.Running && in > 0 && !j.row.Local.Adopted && !sameCPUs(in, e.Allocation) {
 		a.integrate(j, time.Now())
 		j.note(time.Now(), "resize", "%.2f CPUs are in force, not %.2f: taken as they are", in, e.Allocation)

@@ -91,9 +91,10 @@ type node struct {
 	cfg  Config
 	port *fakePort
 
-	wrap  func(engine) engine // what the agents' engine is replaced by; nil: nothing
-	agent *Agent
-	stop  func() // ends the agent; its containers run on
+	keeper *fakeKeeper         // agents have it, and a second engine for jobs with an image; nil: neither
+	wrap   func(engine) engine // what the agents' engine is replaced by; nil: nothing
+	agent  *Agent
+	stop   func() // ends the agent; its containers run on
 }
 
 // testNode starts an agent in directories and below a cgroup of its own, and cleans all of it up.
@@ -104,6 +105,12 @@ func testNode(t *testing.T, change func(*Config)) *node {
 
 // testNodeOn is testNode with an engine of the test's.
 func testNodeOn(t *testing.T, change func(*Config), wrap func(engine) engine) *node {
+	t.Helper()
+	return startNode(t, change, func(n *node) { n.wrap = wrap })
+}
+
+// startNode is testNode with a node that set has furnished.
+func startNode(t *testing.T, change func(*Config), set func(*node)) *node {
 	t.Helper()
 	groups, err := cgroup.New(cgroup.Options{})
 	if err == nil {
@@ -120,15 +127,17 @@ func testNodeOn(t *testing.T, change func(*Config), wrap func(engine) engine) *n
 	cfg.Node, cfg.Listen, cfg.Mesos.URL = "testnode", "127.0.0.1:0", ""
 	cfg.DataDir, cfg.RunDir = filepath.Join(dir, "data"), filepath.Join(dir, "run")
 	cfg.Cgroup.Parent = "/" + filepath.Base(dir)
+	cfg.Engine.Docker = ""
 	cfg.Control.Period, cfg.Control.Sample = 200*time.Millisecond, 100*time.Millisecond
 	cfg.Run.KillGrace = time.Second
 	if change != nil {
 		change(&cfg)
 	}
-	n := &node{t: t, cfg: cfg, port: newFakePort(), wrap: wrap}
+	n := &node{t: t, cfg: cfg, port: newFakePort()}
+	set(n)
 	t.Cleanup(func() {
 		n.end()
-		if err := errors.Join(n.clear(), groups.Remove(cfg.Cgroup.Parent), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(n.clear(), groups.Remove(cfg.Cgroup.Parent), groups.Remove(cfg.Cgroup.Parent+"-docker"), os.RemoveAll(dir)); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
 	})
@@ -149,7 +158,10 @@ func (n *node) begin() {
 	}
 	a.ports = map[qos.Framework]port{qos.Marathon: n.port, qos.Chronos: n.port}
 	if n.wrap != nil {
-		a.engine = n.wrap(a.engine)
+		a.engines.process = n.wrap(a.engines.process)
+	}
+	if n.keeper != nil {
+		n.giveDocker(a)
 	}
 	a.poll = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
@@ -182,12 +194,16 @@ func (n *node) end() {
 func (n *node) clear() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	_, e, err := openEngine(n.cfg, slog.New(slog.DiscardHandler))
+	all, err := openEngines(n.cfg, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
+	e, errs := all.process, []error{}
+	if n.keeper != nil {
+		errs = append(errs, n.keeper.clear(ctx))
+	}
 	list, err := e.List(ctx)
-	errs := []error{err}
+	errs = append(errs, err)
 	for _, c := range list {
 		if c.State == container.Running {
 			errs = append(errs, e.Stop(ctx, c.ID, time.Millisecond))

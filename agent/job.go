@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"qosctl/cgroup"
+	"qosctl/container"
 	"qosctl/qos"
 )
 
@@ -30,6 +31,7 @@ type job struct {
 	tries      int            // of the duty, in a row
 	startAsked time.Time      // of Chronos
 	tasks      []string       // adopted: its tasks in the framework
+	noMove     time.Time      // until then it is resized in place: a move was refused
 	handing    bool           // it is being submitted to its framework right now
 	missing    time.Time      // since when its framework does not know it; zero: it does
 	doubt      time.Time      // since when its framework may have taken a submission that failed; zero: no doubt
@@ -44,13 +46,20 @@ type live struct {
 	engine    engine
 	reader    *cgroup.Reader
 	stopping  bool
-	lost      bool // its cgroup was removed
+	group     cgroup.Group    // that reader reads
+	since     time.Time       // held by this agent
+	saving    bool            // it is being checkpointed: its counters are not read meanwhile
+	ended     *container.Exit // it ended while it was being checkpointed
+	lost      bool            // its cgroup was removed
 
-	seen    cgroup.Sample // last reading
-	rate    float64       // CPUs, between the last two readings
-	saved   time.Time     // when the account was last persisted
-	mended  time.Time     // last time a foreign change was set right
-	written time.Time     // last write of the quota, by anyone of us
+	seen         cgroup.Sample // last reading
+	rate         float64       // CPUs, between the last two readings
+	saved        time.Time     // when the account was last persisted
+	mended       time.Time     // last time a foreign change was set right
+	checkpointed time.Time     // last checkpoint that was begun while it went on
+	failed       int           // checkpoints that failed, in a row
+	failedAt     time.Time     // the last of them
+	written      time.Time     // last write of the quota, by anyone of us
 }
 
 func newJob(r row) *job {

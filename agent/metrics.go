@@ -12,6 +12,8 @@ import (
 
 // metrics are what the agent counts itself; what it knows of jobs and node is read from the snapshot at each scrape.
 type metrics struct {
+	ckptMetrics
+
 	registry *prometheus.Registry
 
 	period          prometheus.Histogram
@@ -47,6 +49,7 @@ func newMetrics(a *Agent) *metrics {
 	}
 	m.registry.MustRegister(m.period, m.resize, m.decisions, m.resizeErrors, m.drift, m.readErrors, m.frameworkErrors, m.busy,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newJobCollector(a))
+	m.ckptMetrics = newCkptMetrics(m.registry)
 	for _, o := range []string{"raise", "lower", "keep"} {
 		m.decisions.WithLabelValues(o)
 	}

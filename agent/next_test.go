@@ -68,7 +68,7 @@ func TestBackoffIsBounded(t *testing.T) {
 }
 
 func FuzzCursor(f *testing.F) {
-	for _, s := range []string{"", "1:0:0", "3:10:99", "-1:0:0", "1:2", "1:2:3:4", "x", "01:0:0", "1:0:99999999999999999999"} {
+	for _, s := range []string{"", "1.1:0:0", "3.2:10:99", "-1.1:0:0", "1:0:0", "1.1:2", "1.1:2:3:4", "x", "01.1:0:0", "1.1:0:99999999999999999999"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

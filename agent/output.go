@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,28 +12,37 @@ import (
 	"qosctl/container"
 )
 
-// cursor is where an output stream stands: bytes of each output of one execution that were handed out.
+// place is one container of a job's output: an incarnation of an execution.
+type place struct{ execution, part int }
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.execution, q.execution), cmp.Compare(p.part, q.part))
+}
+
+// cursor is where an output stream stands: bytes of each output of one container that were handed out.
 type cursor struct {
-	execution int
-	off       [2]int64 // stdout, stderr
+	place
+	off [2]int64 // stdout, stderr
 }
 
 var streams = [2]container.Stream{container.Stdout, container.Stderr}
 
-func (c cursor) String() string { return fmt.Sprintf("%d:%d:%d", c.execution, c.off[0], c.off[1]) }
+func (c cursor) String() string {
+	return fmt.Sprintf("%d.%d:%d:%d", c.execution, c.part, c.off[0], c.off[1])
+}
 
 func parseCursor(s string) (c cursor, err error) {
 	if s == "" {
 		return c, nil
 	}
-	n, err := fmt.Sscanf(s, "%d:%d:%d", &c.execution, &c.off[0], &c.off[1])
-	if err != nil || n != 3 || c.execution < 0 || c.off[0] < 0 || c.off[1] < 0 || c.String() != s {
+	n, err := fmt.Sscanf(s, "%d.%d:%d:%d", &c.execution, &c.part, &c.off[0], &c.off[1])
+	if err != nil || n != 4 || c.execution < 0 || c.part < 0 || c.off[0] < 0 || c.off[1] < 0 || c.String() != s {
 		return cursor{}, refuse(codeInvalid, "cursor %q: want the cursor of the last line received", s)
 	}
 	return c, nil
 }
 
-// outputs streams what a job writes, execution after execution.
+// outputs streams what a job writes, container after container.
 type outputs struct {
 	agent  *Agent
 	job    *job
@@ -48,11 +58,15 @@ func (o *outputs) run(ctx context.Context, c cursor) error {
 	for ctx.Err() == nil {
 		st := o.look(c, drained)
 		switch {
-		case st.index > 0:
-			if st.index != c.execution {
-				c = cursor{execution: st.index}
+		case st.place.execution > 0:
+			if st.place != c.place {
+				off := [2]int64{}
+				if st.goesOn {
+					off = c.off
+				}
+				c = cursor{st.place, off}
 			}
-			if err := o.copy(ctx, &c, containerID(o.job.spec().ID, c.execution)); err != nil {
+			if err := o.copy(ctx, &c, st.container); err != nil {
 				return err
 			}
 			drained = true
@@ -69,44 +83,109 @@ func (o *outputs) run(ctx context.Context, c cursor) error {
 
 // standing is what there is to send behind a cursor.
 type standing struct {
-	index int // execution to read; 0: none yet
-	exit  *int
-	cause string
-	over  bool
-	rev   uint64
+	place     place // to read; execution 0: none yet
+	container string
+	goesOn    bool // the container is the one that the cursor stands in
+	exit      *int
+	cause     string
+	over      bool
+	rev       uint64
 }
 
-// look finds the execution to read for a cursor; drained: all of the cursor's own was sent.
+// look finds the container to read for a cursor; drained: all of the cursor's own was sent.
 func (o *outputs) look(c cursor, drained bool) standing {
 	j := o.job
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	st := standing{rev: j.rev, over: j.status().Phase.Terminal() && j.live == nil && !j.busy}
-	first, last := 1, 0
-	if e := j.status().Execution; e != nil {
-		last = e.Index
-		if j.busy { // its container is just being made
-			last--
-		}
-	}
+	first, last := place{1, 1}, j.lastPlace()
 	if o.task != "" {
 		t := j.task(o.task)
 		if t == nil {
 			return st
 		}
-		first, st.exit, st.cause = t.First, t.Exit, t.Cause
+		first, st.exit, st.cause = t.begin(), t.Exit, t.Cause
 		for _, later := range j.after(o.task) {
-			last = min(last, later.First-1)
+			if end := j.before(later.begin()); end.compare(last) < 0 {
+				last = end
+			}
 		}
 	}
-	want := c.execution
+	want := c.place
 	if drained {
-		want++
+		want = j.behind(c.place)
 	}
-	if want = max(want, first, last-keepContainers+1); want <= last {
-		st.index = want
+	for _, least := range []place{first, {last.execution - keepContainers + 1, 1}} {
+		if want.compare(least) < 0 {
+			want = least
+		}
+	}
+	if want.compare(last) <= 0 {
+		st.place, st.container = want, j.containerAt(want)
+		st.goesOn = want != c.place && j.containerAt(c.place) == st.container
 	}
 	return st
+}
+
+// begin is the first container that a task carries.
+func (t task) begin() place { return place{t.First, max(1, t.Part)} }
+
+// parts is how many containers an execution has had.
+func (j *job) parts(execution int) int {
+	if e := j.status().Execution; e != nil && e.Index == execution {
+		return max(1, e.Account.Live)
+	}
+	for _, r := range j.status().Runs {
+		if r.Index == execution {
+			return max(1, r.Parts)
+		}
+	}
+	return 1
+}
+
+// lastPlace is the newest container that has been made. The caller holds j.mu.
+func (j *job) lastPlace() place {
+	e := j.status().Execution
+	if e == nil {
+		return place{}
+	}
+	p := place{e.Index, max(1, e.Account.Live)}
+	if j.busy { // it is just being made
+		return j.before(p)
+	}
+	return p
+}
+
+func (j *job) before(p place) place {
+	if p.part > 1 {
+		return place{p.execution, p.part - 1}
+	}
+	return place{p.execution - 1, j.parts(p.execution - 1)}
+}
+
+func (j *job) behind(p place) place {
+	if p.part < j.parts(p.execution) {
+		return place{p.execution, p.part + 1}
+	}
+	return place{p.execution + 1, 1}
+}
+
+// containerAt is the id of the container at a place. The way back makes two incarnations share one.
+func (j *job) containerAt(p place) string {
+	if e := j.status().Execution; e != nil && e.Index == p.execution {
+		if entry, ok := e.Account.Entries[p.part]; ok && entry.Container != "" {
+			return entry.Container
+		}
+	}
+	return containerID(j.spec().ID, p.execution, p.part)
+}
+
+// nextPlace is where the next container of a job will stand. The caller holds j.mu.
+func nextPlace(j *job) (execution, part int) {
+	if j.saved() {
+		return j.status().Execution.Index, nextPart(j.status().Execution)
+	}
+	return nextIndex(j.status()), 1
 }
 
 // copy sends one container's outputs until both are read to their end.
@@ -119,8 +198,8 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 		watcher sync.WaitGroup
 		errs    [2]error
 	)
-	execution := c.execution
-	watcher.Go(func() { o.untilTakenOver(ctx, execution, cancel) })
+	at := c.place
+	watcher.Go(func() { o.untilTakenOver(ctx, at, cancel) })
 	defer watcher.Wait()
 	defer cancel()
 	for i, s := range streams {
@@ -150,13 +229,14 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 	return errors.Join(errs[:]...)
 }
 
-// untilTakenOver ends the copying of an execution that another task has taken over.
-func (o *outputs) untilTakenOver(ctx context.Context, execution int, cancel context.CancelFunc) {
+// untilTakenOver ends the copying of a container that another task has taken over, or is to.
+func (o *outputs) untilTakenOver(ctx context.Context, at place, cancel context.CancelFunc) {
 	for o.task != "" && ctx.Err() == nil {
 		o.job.mu.Lock()
 		later, rev := o.job.after(o.task), o.job.rev
+		left := o.job.task(o.task).Left
 		o.job.mu.Unlock()
-		if len(later) > 0 && later[0].First <= execution {
+		if left || len(later) > 0 && later[0].begin().compare(at) <= 0 {
 			cancel()
 			return
 		}
@@ -164,13 +244,18 @@ func (o *outputs) untilTakenOver(ctx context.Context, execution int, cancel cont
 	}
 }
 
+// open reads one container's output; of one that was removed, what was collected of it.
 func (o *outputs) open(ctx context.Context, id string, s container.Stream, off int64) (io.ReadCloser, error) {
 	if !o.follow {
 		done, cancel := context.WithCancel(ctx)
 		cancel() // read what is there, do not wait for more
-		return o.agent.engine.Logs(done, id, s, off)
+		ctx = done
 	}
-	return o.agent.engine.Logs(ctx, id, s, off)
+	r, err := o.agent.engineOf(o.job).Logs(ctx, id, s, off)
+	if errors.Is(err, container.ErrNotFound) {
+		return o.agent.openCollected(id, s, off)
+	}
+	return r, err
 }
 
 // pump sends what r gives; advance moves the cursor by so many bytes and returns it.

@@ -22,8 +22,8 @@ const (
 )
 
 // drop removes a container.
-func (a *Agent) drop(ctx context.Context, id string) {
-	err := a.engine.Remove(ctx, id)
+func (a *Agent) drop(ctx context.Context, eng engine, id string) {
+	err := eng.Remove(ctx, id)
 	if err != nil && !errors.Is(err, container.ErrNotFound) && ctx.Err() == nil {
 		a.log.Warn("remove container", "container", id, "err", err)
 	}
@@ -81,22 +81,25 @@ func (a *Agent) orphanLoop(ctx context.Context) error {
 // tidy removes ended containers that nobody can want any more, and stops running ones that no job holds: one of a job that the store
 // does not know has the detach grace, in which its stand-in brings the job and gets it back.
 func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
-	list, err := a.engine.List(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			a.log.Error("list containers", "err", err)
+	list, err := a.engines.containers(ctx)
+	if failed := err != nil; failed != a.blind.Swap(failed) && ctx.Err() == nil {
+		if failed {
+			a.log.Error("an engine does not list its containers; it is asked again", "err", err)
+		} else {
+			a.log.Info("all engines list their containers again")
 		}
-		return
 	}
+	a.expireCollected()
+	a.pruneSaved(ctx, time.Now())
 	now, orphans := time.Now(), map[string]bool{}
 	for _, c := range list {
-		held, old := a.wanted(c)
+		held, old := a.wanted(c.Info)
 		switch {
 		case held:
 			continue
 		case c.State != container.Running:
 			if old || now.Sub(c.Created) > keepUnknown {
-				a.drop(ctx, c.ID)
+				a.drop(ctx, c.engine, c.ID)
 			}
 			continue
 		}
@@ -106,7 +109,7 @@ func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
 		}
 		if now.Sub(since[c.ID]) > a.cfg.Run.DetachGrace {
 			a.log.Warn("stop a container that no job holds", "container", c.ID)
-			a.spawn(func(ctx context.Context) { _ = a.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace) }) // tried again at the next look
+			a.spawn(func(ctx context.Context) { _ = c.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace) }) // tried again at the next look
 		}
 	}
 	for id := range since {

@@ -29,23 +29,31 @@ func (a *Agent) recover() {
 // resume finds out what became of the container of a job that was running when the agent ended. The caller holds j.mu.
 func (a *Agent) resume(j *job) {
 	e := j.status().Execution
-	id, t := containerID(j.spec().ID, e.Index), j.task(e.Task)
+	id, t := j.here(), j.task(e.Task)
 	var spec container.Spec
 	if t != nil {
 		spec = a.containerSpec(j, t)
 	}
 	j.busy = true
-	a.spawn(func(ctx context.Context) { a.takeUp(ctx, j, id, spec) })
+	a.spawn(func(ctx context.Context) {
+		eng := a.engineOf(j)
+		if eng != a.engines.docker || a.afterRecovery(ctx, j) {
+			a.takeUp(ctx, j, eng, id, spec)
+		}
+	})
 }
 
 // takeUp holds a container of the agent before this one, or starts it if that agent ended between writing it down and doing it.
 // spec is empty when nobody waits for it.
-func (a *Agent) takeUp(ctx context.Context, j *job, id string, spec container.Spec) {
+func (a *Agent) takeUp(ctx context.Context, j *job, eng engine, id string, spec container.Spec) {
+	if a.takeUpRestore(ctx, j, eng, spec) {
+		return
+	}
 	for try := 0; ctx.Err() == nil; try++ {
-		info, err := a.engine.Inspect(ctx, id)
+		info, err := eng.Inspect(ctx, id)
 		switch {
 		case err == nil && info.State != container.Created:
-			a.hold(ctx, j, a.engine, id) // an ended one ends at once, by its watch
+			a.hold(ctx, j, eng, id) // an ended one ends at once, by its watch
 			return
 		case (err == nil || errors.Is(err, container.ErrNotFound)) && spec.ID != "":
 			a.launch(ctx, j, spec)
@@ -87,12 +95,14 @@ func (a *Agent) readmit(j *job, c container.Info, who caller) bool {
 		st.Started = spec.SeriesStart()
 		st.Tally.Succeeded = ordinal(c.Labels, labelSucceeded)
 	}
+	part := max(1, ordinal(c.Labels, labelIncarnation))
 	st.Epoch, st.Owner = st.Epoch+1, a.node
 	st.Execution = &qos.Execution{
 		Index: index, Task: c.Labels[labelTask], Started: c.Started, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: c.Limits.CPUs,
 	}
+	st.Execution.Account.Live = part - 1
 	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: c.ID, StatContainer: c.ID, Cgroup: c.Cgroup.CPUAcct})
-	j.addTask(task{ID: c.Labels[labelTask], First: index, UID: who.uid, GID: who.gid, At: c.Started})
+	j.addTask(task{ID: c.Labels[labelTask], First: index, Part: part, UID: who.uid, GID: who.gid, At: c.Started})
 	j.busy = true
 	return true
 }

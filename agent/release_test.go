@@ -23,21 +23,21 @@ func TestReleaseGivesLentCPUsBack(t *testing.T) {
 	n.end()
 	inForce := func() float64 {
 		t.Helper()
-		_, e, err := openEngine(n.cfg, slog.New(slog.DiscardHandler))
+		all, err := openEngines(n.cfg, "", slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, err := e.Inspect(t.Context(), id)
+		info, err := all.process.Inspect(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return info.Limits.CPUs
 	}
-	_, e, err := openEngine(n.cfg, slog.New(slog.DiscardHandler))
+	all, err := openEngines(n.cfg, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Resize(t.Context(), id, container.Limits{CPUs: 0.2}); err != nil {
+	if err := all.process.Resize(t.Context(), id, container.Limits{CPUs: 0.2}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int{1, 0} { // a second time there is nothing to do

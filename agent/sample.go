@@ -56,7 +56,7 @@ func (a *Agent) sweep(ctx context.Context, now time.Time) {
 // sample takes one reading of the job's container into its account, and says whether the row should be persisted. The caller holds j.mu.
 func (a *Agent) sample(ctx context.Context, j *job, now time.Time) bool {
 	l := j.live
-	if l == nil {
+	if l == nil || l.saving {
 		return j.dirty
 	}
 	if l.reader != nil {
@@ -64,8 +64,9 @@ func (a *Agent) sample(ctx context.Context, j *job, now time.Time) bool {
 	}
 	a.reopen(ctx, j, l)
 	a.integrate(j, now)
+	a.periodically(j, l, now)
 	if grace := a.cfg.Run.DetachGrace; !j.row.Local.Adopted && j.attached == 0 && now.Sub(j.detached) > grace {
-		a.halt(j, "its stand-in has been gone for "+grace.String())
+		a.stopOrphan(j, "its stand-in has been gone for "+grace.String())
 	}
 	if now.Sub(l.saved) < saveEvery && !j.dirty {
 		return false
@@ -105,11 +106,12 @@ func (a *Agent) readCounters(j *job, l *live) {
 	if dt := s.At.Sub(l.seen.At).Seconds(); dt > 0 && !l.seen.At.IsZero() {
 		l.rate = max(0, (s.Usage-l.seen.Usage).Seconds()/dt)
 		if over := (s.Usage - l.seen.Usage) - time.Duration(j.request()*dt*float64(time.Second)); over > 0 {
-			j.status().Execution.Account.Borrow(1, over)
+			account := &j.status().Execution.Account
+			account.Borrow(account.Live, over)
 		}
 	}
 	l.seen = s
-	j.status().Execution.Account.Observe(1, s.Usage)
+	j.status().Execution.Account.Count(s.Usage)
 }
 
 // integrate adds the time since the last look to the integral of the allocation. The caller holds j.mu.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"qosctl/agent/api"
@@ -115,7 +116,7 @@ func (a *Agent) describeNode() api.Node {
 	s := a.snapshot.Load()
 	n := api.Node{
 		Name: a.node, Version: a.version, Started: a.started, Mode: a.cfg.Control.Mode, Policy: a.cfg.Control.Policy, CPUs: a.cpus,
-		Reserve: a.cfg.Control.Reserve, Engine: a.engine.Name(), Cgroup: string(a.cgroups.Mode()), Frameworks: map[string]string{},
+		Reserve: a.cfg.Control.Reserve, Engine: strings.Join(a.engines.names(), ", "), Cgroup: string(a.engines.cgroups.Mode()), Frameworks: map[string]string{},
 	}
 	if s != nil {
 		n.Allocated, n.Headroom, n.Jobs = s.Allocated, s.Headroom, len(s.Jobs)

@@ -75,7 +75,7 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if err := a.vouched(ctx, spec); err != nil {
 		return nil, err
 	}
-	list, err := a.engine.List(ctx)
+	list, err := a.engines.containers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +93,8 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	}
 	a.log.Warn("job taken over from its task's environment", "job", spec.Name, "id", id)
 	for _, c := range list {
-		if c.Labels[labelJob] == id && c.State == container.Running && a.readmit(j, c, who) {
-			a.spawn(func(ctx context.Context) { a.hold(ctx, j, a.engine, c.ID) })
+		if c.Labels[labelJob] == id && c.State == container.Running && a.readmit(j, c.Info, who) {
+			a.spawn(func(ctx context.Context) { a.hold(ctx, j, c.engine, c.ID) })
 			break
 		}
 	}
@@ -149,15 +149,19 @@ func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, 
 		a.stewardSoon()
 		return resp, false, nil
 	}
+	if j.live != nil && j.live.saving {
+		return resp, false, refuse(codeConflict, "the job's state is being saved; ask again")
+	}
 	uid, gid, err := userOf(j.spec().Process.User, who)
 	if err != nil {
 		return resp, false, err
 	}
-	j.addTask(task{ID: c.Task, First: nextIndex(st), UID: uid, GID: gid, Dir: c.Sandbox, Env: cleanEnv(c.Env), CPUs: j.sold(c.CPUs), At: time.Now()})
+	first, part := nextPlace(j)
+	j.addTask(task{ID: c.Task, First: first, Part: part, UID: uid, GID: gid, Dir: c.Sandbox, Env: cleanEnv(c.Env), CPUs: j.sold(c.CPUs), At: time.Now()})
 	if j.live != nil || j.busy { // its former stand-in is gone; the container ran on
 		prev := st.Execution.Task
 		st.Execution.Task = c.Task
-		j.task(c.Task).First = st.Execution.Index
+		j.task(c.Task).First, j.task(c.Task).Part = st.Execution.Index, st.Execution.Account.Live
 		if t := j.task(prev); t != nil && t.Exit == nil {
 			code := exitNotStarted
 			t.Exit, t.Cause = &code, "task "+c.Task+" has taken over"
@@ -224,11 +228,7 @@ func (a *Agent) stopTask(j *job, s api.Stop) error {
 		t.Exit, t.Cause = &code, "told to stop before it held anything"
 		return a.save(j)
 	case j.live != nil:
-		why := fmt.Sprintf("its task was told to stop (signal %d); this engine can't keep process state", s.Signal)
-		if st.Intent != qos.IntentNone {
-			why = string(st.Intent)
-		}
-		a.halt(j, why)
+		return a.stopLive(j, t, s)
 	case !j.busy && st.Phase != qos.PhaseRunning: // between two iterations: nothing runs that could be lost
 		code := 0
 		t.Exit, t.Cause = &code, "told to stop between two iterations"
@@ -237,7 +237,6 @@ func (a *Agent) stopTask(j *job, s api.Stop) error {
 	default:
 		return refuse(codeConflict, "a container is just being started; ask again")
 	}
-	return nil
 }
 
 // attach counts the output streams of stand-ins; without one for run.detach_grace a container is stopped.

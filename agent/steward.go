@@ -30,7 +30,12 @@ func (a *Agent) tend(ctx context.Context, j *job, now time.Time) error {
 	case d == dutyDelete:
 		return nil
 	default:
-		err = a.reconcile(ctx, j, p, now)
+		if mv, ok := p.(mover); ok {
+			err = a.carryMove(ctx, j, mv, now)
+		}
+		if err == nil {
+			err = a.reconcile(ctx, j, p, now)
+		}
 	}
 	a.tried(j, now, err)
 	return err

@@ -122,7 +122,7 @@ func (s *steward) round(ctx context.Context, all bool, now time.Time) {
 func (a *Agent) pressing(j *job, now time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.row.Local.Duty != dutyNone || j.live == nil && !j.busy && j.openTask() == nil && wantsStart(j.spec(), j.status(), now)
+	return j.row.Local.Duty != dutyNone || j.row.Local.Move != nil || j.live == nil && !j.busy && j.openTask() == nil && wantsStart(j.spec(), j.status(), now)
 }
 
 // stewardSoon asks for what is pressing to be done.

@@ -32,6 +32,18 @@ type row struct {
 func (r row) clone() row {
 	st, l := &r.Record.Status, &r.Local
 	st.Runs, l.Tasks, l.Events = slices.Clone(st.Runs), slices.Clone(l.Tasks), slices.Clone(l.Events)
+	if st.Saved != nil {
+		saved := *st.Saved
+		st.Saved = &saved
+	}
+	if l.Move != nil {
+		move := *l.Move
+		l.Move = &move
+	}
+	if l.Stop != nil {
+		stop := *l.Stop
+		l.Stop = &stop
+	}
 	if st.Execution != nil {
 		e := *st.Execution
 		e.Account = e.Account.Clone()
@@ -55,6 +67,10 @@ type local struct {
 	Changed    time.Time      `json:"changed,omitzero"`      // last change of the allocation
 	Memory     qos.Memory     `json:"memory,omitzero"`       // of the policy, for its next look
 	Stop       *stopOrder     `json:"stop,omitempty"`        // of the present container; nil: none was given
+	Restoring  int            `json:"restoring,omitempty"`   // sequence of the checkpoint that the present incarnation is being restored from; 0: none
+	Move       *move          `json:"move,omitempty"`        // resize by reschedule that is under way
+	Sandbox    string         `json:"sandbox,omitempty"`     // of the task that began the present execution: its open files are there
+	Wish       int            `json:"wish,omitempty"`        // sequence of the checkpoint that the next restore is to be from; 0: the newest
 	Clock      clock          `json:"clock"`                 // of the present execution
 	Mended     int            `json:"mended,omitempty"`      // quota changes by others, set right again
 	Failures   int            `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
@@ -73,21 +89,27 @@ const (
 // task is a stand-in's task: which executions it carried, and the code it was told to exit with.
 type task struct {
 	ID    string    `json:"id"`
-	First int       `json:"first"` // its first execution
-	UID   int       `json:"uid"`   // whom it runs as
+	First int       `json:"first"`          // its first execution
+	Part  int       `json:"part,omitempty"` // and the incarnation of it; 0: the first
+	UID   int       `json:"uid"`            // whom it runs as
 	GID   int       `json:"gid"`
 	Dir   string    `json:"dir,omitempty"`  // its sandbox
 	Env   []string  `json:"env,omitempty"`  // HOST, PORTn, MESOS_*
 	CPUs  float64   `json:"cpus,omitempty"` // that it was launched with; 0: nobody said
 	Exit  *int      `json:"exit,omitempty"`
 	Cause string    `json:"cause,omitempty"`
+	Left  bool      `json:"left,omitempty"` // it ends before its container does
 	At    time.Time `json:"at"`
 }
 
 // stopOrder says that a container is to be stopped.
 type stopOrder struct {
-	Why string    `json:"why"`
-	At  time.Time `json:"at"`
+	Why    string    `json:"why"`
+	At     time.Time `json:"at"`
+	Save   bool      `json:"save,omitempty"`   // its process state is to be kept
+	Again  bool      `json:"again,omitempty"`  // and restored at once, for the same task
+	Signal int       `json:"signal,omitempty"` // that the stand-in was told to stop by
+	Tries  int       `json:"tries,omitempty"`  // checkpoints that failed
 }
 
 // event is something that happened to a job.

@@ -66,10 +66,10 @@ func (a *Agent) check(spec *qos.Spec, r api.SubmitRequest, resp *api.SubmitRespo
 	if spec.QoS.MinCPUs > most {
 		return refuse(codeInvalid, "$.qos.min_cpus: %g is more than this node allows (%g)", spec.QoS.MinCPUs, most)
 	}
-	if c := spec.Container; c != nil && c.Image != "" && !spec.QoS.InPlace() {
+	if c := spec.Container; c != nil && c.Image != "" && !spec.QoS.InPlace() && a.engines.docker == nil {
 		if _, ok := a.cfg.Engine.Images[c.Image]; !ok {
 			return refuse(codeInvalid, "no program is known for image %q", c.Image).
-				hint("qosctl dev --map-image " + c.Image + "=DIR, or engine.images in the configuration: DIR's entries are laid over the host's root")
+				hint("give the agent Docker (engine.docker), or: qosctl dev --map-image " + c.Image + "=DIR, or engine.images in the configuration: DIR's entries are laid over the host's root")
 		}
 	}
 	deploy := 0.0

@@ -71,6 +71,9 @@ func New(o Options) (*FS, error) {
 // Mode is how the host mounts its hierarchies.
 func (f *FS) Mode() Mode { return f.mode }
 
+// Root is where cgroups are mounted.
+func (f *FS) Root() string { return f.root }
+
 // hierarchies lists those that a cgroup of ours stands in, each once.
 func (f *FS) hierarchies() []*hierarchy {
 	var out []*hierarchy

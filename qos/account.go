@@ -82,6 +82,11 @@ func (a *Account) Observe(incarnation int, own time.Duration) bool {
 	return true
 }
 
+// Count notes a reading of the live incarnation's counter. CPU time from before the incarnation began to run is not its own.
+func (a *Account) Count(counter time.Duration) bool {
+	return a.Observe(a.Live, counter-a.Entries[a.Live].Zero)
+}
+
 // Borrow adds CPU time that incarnation spent above the request; d ≤ 0 and unknown incarnations are ignored.
 func (a *Account) Borrow(incarnation int, d time.Duration) {
 	e, ok := a.Entries[incarnation]

@@ -78,6 +78,7 @@ type Run struct {
 	MeanCPUs float64   `json:"mean_cpus"` // time-weighted allocation
 	MaxCPUs  float64   `json:"max_cpus"`
 	Resizes  int       `json:"resizes"`
+	Parts    int       `json:"incarnations,omitempty"` // containers that it had; 0: one
 	Reason   string    `json:"reason,omitempty"`
 }
 
@@ -123,6 +124,10 @@ func (s Status) Merge(t Status) Status {
 	m.Duty = max(s.Duty, t.Duty)
 	if s.Intent == IntentCancel || t.Intent == IntentCancel {
 		m.Intent = IntentCancel
+	}
+	if m.Saved != nil {
+		saved := *m.Saved
+		m.Saved = &saved
 	}
 	if m.Execution != nil {
 		e := *m.Execution

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +26,10 @@ type Setup struct {
 	User container.User
 	// Other is another user that the engine can run a container as. nil: not tested.
 	Other *container.User
+	// Image is set for an engine whose containers have a root, a PID namespace and users of their own. It has a shell and its usual company.
+	Image string
+	// Labels are what the engine wants, so that it takes a container for its own.
+	Labels map[string]string
 	// Observed is set for an engine that only watches and resizes containers made by somebody else; it makes one, running, and returns
 	// its id and what ends it. nil: the engine makes containers itself.
 	Observed func(t *testing.T) (id string, end func())
@@ -98,11 +103,43 @@ func (b *bench) create(t *testing.T, s container.Spec) string {
 	if s.User.UID == 0 && s.User.GID == 0 {
 		s.User = b.User
 	}
+	b.complete(&s)
 	if err := b.Engine.Create(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.clean(t, s.ID) })
 	return s.ID
+}
+
+// complete adds what the engine wants of every spec.
+func (b *bench) complete(s *container.Spec) {
+	if s.Image == "" {
+		s.Image = b.Image
+	}
+	if len(b.Setup.Labels) > 0 {
+		s.Labels = maps.Clone(s.Labels)
+		if s.Labels == nil {
+			s.Labels = map[string]string{}
+		}
+		for k, v := range b.Setup.Labels {
+			if _, ok := s.Labels[k]; !ok {
+				s.Labels[k] = v
+			}
+		}
+	}
+}
+
+func (b *bench) whole(s container.Spec) container.Spec {
+	b.complete(&s)
+	return s
+}
+
+// contained skips a test of what an engine with images of its own does otherwise, and tests itself.
+func (b *bench) contained(t *testing.T) {
+	t.Helper()
+	if b.Image != "" {
+		t.Skip("containers of this engine have a root and a PID namespace of their own: tested there")
+	}
 }
 
 // clean runs when the test's own context has ended.

@@ -1,0 +1,378 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"qosctl/ckpt"
+	"qosctl/container"
+	"qosctl/qos"
+)
+
+// exitElsewhere is the exit code of a task that landed where its checkpoint can't be restored: the claim is given back, the checkpoint kept.
+const exitElsewhere = 75 // EX_TEMPFAIL
+
+// openIncarnation makes a new container of the present execution, to be restored from its newest checkpoint, the present one.
+// The caller holds j.mu.
+func (a *Agent) openIncarnation(j *job, t *task) error {
+	now, st := time.Now(), j.status()
+	e := st.Execution
+	sequence := st.Saved.Sequence
+	if w := j.row.Local.Wish; w > 0 {
+		sequence = w
+	}
+	if err := j.enter(qos.PhaseRunning, now, fmt.Sprintf("run %d goes on from checkpoint %d for task %s", e.Index, sequence, t.ID)); err != nil {
+		return err
+	}
+	st.Epoch, st.Seq, st.Owner = st.Epoch+1, 0, a.node
+	e.Task, e.Allocation = t.ID, j.request()
+	id := containerID(j.spec().ID, e.Index, nextPart(e))
+	e.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id, Base: st.Saved.CPU})
+	l := &j.row.Local
+	l.Restoring, l.Stop = sequence, nil
+	return nil
+}
+
+// nextPart is the number of the execution's next incarnation.
+func nextPart(e *qos.Execution) int {
+	n := e.Account.Live
+	for i := range e.Account.Entries {
+		n = max(n, i)
+	}
+	return n + 1
+}
+
+// restore starts the container of the present incarnation from a checkpoint: the wanted one, else the container it was taken of, else an
+// older checkpoint, else anew. The job is busy meanwhile.
+func (a *Agent) restore(ctx context.Context, j *job, s container.Spec) {
+	if !a.untilTested(ctx) {
+		return
+	}
+	var faults []string
+	for try := 0; ; try++ {
+		list, err := a.candidates(ctx, j)
+		if err == nil {
+			var done bool
+			if done, faults, err = a.restoreOne(ctx, j, s, list); done || ctx.Err() != nil {
+				return
+			}
+		}
+		if err == nil {
+			break // none can be restored
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Error("restore", "job", j.spec().Name, "err", err)
+		if !a.awaited(j) {
+			a.giveBack(j, fmt.Sprintf("it could not be restored: %s", err), 137)
+			return
+		}
+		pause(ctx, backoff(try))
+	}
+	a.anew(ctx, j, s, faults)
+}
+
+// candidates are the checkpoints of the present execution in the order in which they are to be tried.
+func (a *Agent) candidates(ctx context.Context, j *job) ([]ckpt.Manifest, error) {
+	list, err := a.engines.keeper.List(ctx, j.spec().ID)
+	if err != nil {
+		return nil, err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	index, first := j.status().Execution.Index, j.row.Local.Restoring
+	list = slices.DeleteFunc(list, func(m ckpt.Manifest) bool { return m.Execution != index })
+	slices.SortFunc(list, func(x, y ckpt.Manifest) int {
+		if (x.Sequence == first) != (y.Sequence == first) {
+			if x.Sequence == first {
+				return -1
+			}
+			return 1
+		}
+		return y.Sequence - x.Sequence
+	})
+	return list, nil
+}
+
+// restoreOne tries one checkpoint after the other. An error is one that says nothing about the checkpoints: it is tried again.
+func (a *Agent) restoreOne(ctx context.Context, j *job, s container.Spec, list []ckpt.Manifest) (done bool, faults []string, err error) {
+	k := a.engines.keeper
+	for i, m := range list {
+		ref := ckpt.Ref{Job: m.Job, Sequence: m.Sequence}
+		a.restoring(j, m)
+		err := k.Restorable(ctx, ref, s)
+		if errors.Is(err, ckpt.ErrRefused) {
+			a.giveBack(j, fmt.Sprintf("checkpoint %d can't be restored here: %s", m.Sequence, err), exitElsewhere)
+			return true, nil, nil
+		}
+		var r ckpt.Restored
+		if err == nil {
+			r, err = k.Restore(ctx, ref, s)
+		}
+		if err == nil {
+			a.restored(ctx, j, m, r, s.ID)
+			return true, nil, nil
+		}
+		if !definite(err) || ctx.Err() != nil {
+			return false, nil, err
+		}
+		faults = append(faults, fmt.Sprintf("checkpoint %d: %s", m.Sequence, err))
+		a.restoreFailed(j, m, err)
+		if i > 0 || errors.Is(err, ckpt.ErrDamaged) {
+			continue
+		}
+		if r, err = k.Back(ctx, ref); err == nil {
+			a.restored(ctx, j, m, r, m.Container.ID)
+			return true, nil, nil
+		}
+		if ctx.Err() != nil {
+			return false, nil, err
+		}
+		faults = append(faults, fmt.Sprintf("into its old container: %s", err))
+		a.restoreFailed(j, m, fmt.Errorf("into its old container: %w", err))
+	}
+	return false, faults, nil
+}
+
+// definite says whether an error is about a checkpoint, not about the node at this moment.
+func definite(err error) bool {
+	return errors.Is(err, ckpt.ErrRestore) || errors.Is(err, ckpt.ErrDamaged) || errors.Is(err, ckpt.ErrNone)
+}
+
+// restoring writes down which checkpoint is about to be restored.
+func (a *Agent) restoring(j *job, m ckpt.Manifest) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	account := &j.status().Execution.Account
+	e := account.Entries[account.Live]
+	if j.row.Local.Restoring == m.Sequence && e.Base == m.CPU {
+		return
+	}
+	e.Base, j.row.Local.Restoring = m.CPU, m.Sequence
+	account.Entries[account.Live] = e
+	_ = a.save(j) // nothing runs yet; a later write has it
+}
+
+func (a *Agent) restoreFailed(j *job, m ckpt.Manifest, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	a.metrics.restoreErrors.Inc()
+	j.note(time.Now(), "fault", "checkpoint %d was not restored: %s", m.Sequence, err)
+	a.log.Error("restore", "job", j.spec().Name, "checkpoint", m.Sequence, "err", err)
+}
+
+// restored books that a container runs from a checkpoint, and holds it.
+func (a *Agent) restored(ctx context.Context, j *job, m ckpt.Manifest, r ckpt.Restored, id string) {
+	eng := a.engineOf(j)
+	j.mu.Lock()
+	st, l := j.status(), &j.row.Local
+	account := &st.Execution.Account
+	e := account.Entries[account.Live]
+	e.Container, e.StatContainer, e.Cgroup, e.Base, e.Zero = id, id, r.Group.CPUAcct, m.CPU, r.Zero
+	account.Entries[account.Live] = e
+	lost := lostSince(*account, m)
+	l.Restoring, l.Wish = 0, 0
+	j.note(time.Now(), "restore", "from checkpoint %d in %s", m.Sequence, r.Stats.Whole.Round(time.Millisecond))
+	if lost > 0 {
+		j.note(time.Now(), "fault", "%.2f s of CPU time spent after checkpoint %d are lost", lost.Seconds(), m.Sequence)
+	}
+	if r.Repaired {
+		j.note(time.Now(), "fault", "its processes were found in another cgroup, and moved")
+	}
+	a.metrics.restored(r)
+	if err := a.save(j); err != nil {
+		a.log.Error("a restore is not on disk yet", "job", j.spec().Name, "err", err)
+	}
+	limits := container.Limits{CPUs: st.Execution.Allocation, Shares: j.request()}
+	sealed := st.Saved != nil && st.Saved.Digest != ""
+	j.mu.Unlock()
+	a.log.Info("restored", "job", j.spec().Name, "checkpoint", m.Sequence, "container", id, "cpu_seconds", m.CPU.Seconds(), "took", r.Stats.Whole, "overhead", r.Zero-m.Counter)
+	if id == m.Container.ID { // the old container has its old limits
+		if err := eng.Resize(ctx, id, limits); err != nil {
+			a.log.Error("resize", "container", id, "err", err) // mended by the control loop
+		}
+	}
+	a.hold(ctx, j, eng, id)
+	if sealed {
+		a.collect(ctx, j)
+	}
+}
+
+// lostSince is the CPU time that earlier incarnations spent and that the checkpoint does not embody.
+func lostSince(account qos.Account, m ckpt.Manifest) time.Duration {
+	prev := qos.Entry{}
+	for i := account.Live - 1; i > 0; i-- {
+		if e, ok := account.Entries[i]; ok {
+			prev = e
+			break
+		}
+	}
+	return max(0, prev.Base+prev.Own-m.CPU)
+}
+
+// awaited says whether the job's task is still to be run for.
+func (a *Agent) awaited(j *job) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	t := j.task(j.status().Execution.Task)
+	return t != nil && t.Exit == nil && (j.attached > 0 || time.Since(j.detached) <= a.cfg.Run.DetachGrace) && j.status().Intent == qos.IntentNone
+}
+
+// giveBack ends a task whose job can't be restored for it. The checkpoint stays.
+func (a *Agent) giveBack(j *job, why string, code int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	st := j.status()
+	account := &st.Execution.Account
+	delete(account.Entries, account.Live) // it never ran
+	account.Live--
+	j.busy, j.row.Local.Restoring = false, 0
+	if t := j.task(st.Execution.Task); t != nil && t.Exit == nil {
+		t.Exit, t.Cause = &code, why
+	}
+	phase, now := qos.PhaseSuspended, time.Now()
+	if st.Intent == qos.IntentCancel {
+		phase, j.row.Local.Duty = qos.PhaseCancelled, dutyDelete
+	}
+	if err := j.enter(phase, now, why); err != nil {
+		a.log.Error("phase", "job", j.spec().Name, "err", err)
+	}
+	a.log.Error("not restored", "job", j.spec().Name, "why", why)
+	if err := a.save(j); err != nil {
+		a.log.Error("a claim given back is not on disk yet", "job", j.spec().Name, "err", err)
+	}
+	a.stewardSoon()
+}
+
+// anew starts the execution from its beginning: none of its checkpoints could be restored.
+func (a *Agent) anew(ctx context.Context, j *job, s container.Spec, faults []string) {
+	j.mu.Lock()
+	st := j.status()
+	account := &st.Execution.Account
+	e := account.Entries[account.Live]
+	lost := lostSince(*account, ckpt.Manifest{})
+	e.Base = 0
+	account.Entries[account.Live] = e
+	st.Saved, j.row.Local.Restoring, j.row.Local.Wish = nil, 0, 0
+	a.metrics.lost.Inc()
+	j.note(time.Now(), "fault", "STARTED ANEW: no checkpoint could be restored, %.1f s of CPU time are lost (%s)", lost.Seconds(), strings.Join(faults, "; "))
+	a.log.Error("started anew: no checkpoint could be restored", "job", j.spec().Name, "lost_cpu_seconds", lost.Seconds(), "why", strings.Join(faults, "; "))
+	err := a.save(j)
+	j.mu.Unlock()
+	if err != nil {
+		a.log.Error("a start anew is not on disk yet", "job", j.spec().Name, "err", err)
+	}
+	a.launch(ctx, j, s)
+}
+
+// takeUpRestore goes on with a restore that the agent before this one had begun; false: there was none. The job is busy.
+func (a *Agent) takeUpRestore(ctx context.Context, j *job, eng engine, s container.Spec) bool {
+	j.mu.Lock()
+	sequence, id := j.row.Local.Restoring, j.here()
+	j.mu.Unlock()
+	if sequence == 0 {
+		return false
+	}
+	ref := ckpt.Ref{Job: j.spec().ID, Sequence: sequence}
+	list, err := a.candidates(ctx, j)
+	for try := 0; err != nil && ctx.Err() == nil; try++ {
+		a.log.Error("list checkpoints", "job", j.spec().Name, "err", err)
+		pause(ctx, backoff(try))
+		list, err = a.candidates(ctx, j)
+	}
+	i := slices.IndexFunc(list, func(m ckpt.Manifest) bool { return m.Sequence == sequence })
+	if i >= 0 {
+		for _, c := range []string{id, list[i].Container.ID} { // the new one, and the way back
+			r, err := a.engines.keeper.Resumed(ctx, ref, c)
+			if err != nil {
+				continue
+			}
+			if info, err := eng.Inspect(ctx, c); err == nil && info.State != container.Created {
+				a.restored(ctx, j, list[i], r, c)
+				return true
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return true
+	}
+	_ = eng.Stop(ctx, id, 0) // it was never let go
+	a.drop(ctx, eng, id)
+	if s.ID == "" {
+		a.giveBack(j, "nobody waits for it any more", 137)
+		return true
+	}
+	a.restore(ctx, j, s)
+	return true
+}
+
+// afterRecovery waits until it is known what became of the checkpoints that the agent before this one had begun; true: the job's
+// container is to be looked at.
+func (a *Agent) afterRecovery(ctx context.Context, j *job) bool {
+	select {
+	case <-a.recovered:
+	case <-ctx.Done():
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := j.status().Execution
+	for _, m := range a.finished {
+		if m.Job == j.spec().ID && m.Execution == e.Index && m.Incarnation == e.Account.Live && !m.Kept && j.row.Local.Restoring == 0 {
+			j.busy = false
+			a.suspended(j, m)
+			return false
+		}
+	}
+	return true
+}
+
+// recoverCheckpoints finds out what became of checkpoints that were under way, then whether this node can checkpoint at all.
+func (a *Agent) recoverCheckpoints(ctx context.Context) {
+	k := a.engines.keeper
+	if k == nil {
+		close(a.recovered)
+		close(a.tested)
+		return
+	}
+	for try := 0; ctx.Err() == nil; try++ {
+		list, err := k.Recover(ctx)
+		if err == nil {
+			a.finished = list
+			break
+		}
+		a.log.Error("take up checkpoints that were under way", "err", err)
+		pause(ctx, backoff(try))
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	close(a.recovered)
+	test, stop := context.WithTimeout(ctx, testTime)
+	defer stop()
+	report := k.Test(test)
+	if ctx.Err() != nil {
+		return
+	}
+	for _, c := range report.Checks {
+		if !c.OK {
+			a.log.Warn("checkpoints: "+c.Name, "finding", c.Text, "remedy", c.Remedy)
+		}
+	}
+	a.log.Info("checkpoints", "driver", report.Driver)
+	close(a.tested)
+	for _, j := range a.jobs.all() {
+		j.mu.Lock()
+		s := j.status().Saved
+		unsealed := s != nil && s.Digest == "" && j.saved()
+		j.mu.Unlock()
+		if unsealed {
+			a.spawn(func(ctx context.Context) { a.seal(ctx, j, s.Sequence) })
+		}
+	}
+}

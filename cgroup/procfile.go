@@ -165,3 +165,17 @@ func readProc(name string) ([]byte, error) {
 	}
 	return b, err
 }
+
+// CounterFile is the file with g's CPU time, and the mount of its hierarchy: cpuacct.usage with nanoseconds alone, or on v2 cpu.stat, whose
+// first line is "usage_usec" and microseconds.
+func (f *FS) CounterFile(g Group) (file, mount string, err error) {
+	_, acct, err := f.dirs(g)
+	if err != nil {
+		return "", "", err
+	}
+	name := "cpuacct.usage"
+	if f.cpuacct.unified {
+		name = "cpu.stat"
+	}
+	return filepath.Join(acct, name), f.cpuacct.dir, nil
+}

@@ -170,7 +170,7 @@ func networkOf(name string) dcontainer.NetworkMode {
 func resourcesOf(l container.Limits) dcontainer.Resources {
 	var r dcontainer.Resources
 	if l.CPUs > 0 {
-		r.CPUPeriod, r.CPUQuota = period, quota(l.CPUs)
+		r.CPUQuota = quota(l.CPUs) // the period stays the default: with one of ours runc writes the quota twice
 	}
 	if l.Shares > 0 {
 		r.CPUShares = max(leastShares, int64(math.Round(l.Shares*sharesPerCPU)))

@@ -48,7 +48,10 @@ func changes(has dcontainer.Resources, now, want container.Limits) (r dcontainer
 		case want.CPUs < 0:
 			r.CPUQuota = -1
 		default:
-			r.CPUPeriod, r.CPUQuota = period, quota(want.CPUs)
+			r.CPUQuota = quota(want.CPUs)
+			if has.CPUPeriod > 0 { // somebody else's
+				r.CPUQuota = int64(math.Round(want.CPUs * float64(has.CPUPeriod)))
+			}
 		}
 	}
 	if want.Shares > 0 && differs(want.Shares, now.Shares) {

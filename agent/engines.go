@@ -67,15 +67,19 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 		return e, err
 	}
 	c := cfg.Checkpoint
-	dir := c.Dir
-	if dir == "" {
-		dir = filepath.Join(cfg.DataDir, "checkpoints")
-	}
 	e.keeper, err = ckpt.New(ckpt.Options{
-		Dir: dir, Node: node, Engine: e.docker, Docker: client, Cgroups: e.cgroups, Proc: cfg.Cgroup.Proc, Driver: c.Driver, Runtime: runtimeName,
+		Dir: cfg.checkpoints(), Node: node, Engine: e.docker, Docker: client, Cgroups: e.cgroups, Proc: cfg.Cgroup.Proc, Driver: c.Driver, Runtime: runtimeName,
 		Keep: c.Keep, MaxBytes: int64(c.MaxMB) << 20, DumpTime: c.DumpTime, RestoreTime: c.RestoreTime, Logger: log,
 	})
 	return e, err
+}
+
+// checkpoints is the directory of the checkpoints.
+func (c Config) checkpoints() string {
+	if c.Checkpoint.Dir != "" {
+		return c.Checkpoint.Dir
+	}
+	return filepath.Join(c.DataDir, "checkpoints")
 }
 
 // runtimeName is the name by which our OCI runtime is registered with Docker.

@@ -197,7 +197,8 @@ func (a *Agent) fallBack(j *job, exit container.Exit, why string, now time.Time)
 	if err := j.enter(qos.PhaseLost, now, why); err != nil {
 		a.log.Error("phase", "job", j.spec().Name, "err", err)
 	}
-	if t := j.task(st.Execution.Task); t != nil && t.Exit == nil {
+	t, again := j.task(st.Execution.Task), j.row.Local.Stop != nil && j.row.Local.Stop.Again
+	if t != nil && t.Exit == nil && !again {
 		code := exit.Code
 		t.Exit, t.Cause = &code, why
 	}
@@ -206,6 +207,10 @@ func (a *Agent) fallBack(j *job, exit container.Exit, why string, now time.Time)
 	j.live, j.row.Local.Stop = nil, nil
 	if err := a.save(j); err != nil {
 		a.log.Error("a stop is not on disk yet", "job", j.spec().Name, "err", err)
+	}
+	if t != nil && again {
+		id := t.ID
+		a.spawn(func(ctx context.Context) { a.beginAgain(ctx, j, id) })
 	}
 	a.stewardSoon()
 }

@@ -17,6 +17,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"qosctl/ckpt"
 	"qosctl/qos"
 )
 
@@ -109,7 +110,8 @@ type stopOrder struct {
 	Save   bool      `json:"save,omitempty"`   // its process state is to be kept
 	Again  bool      `json:"again,omitempty"`  // and restored at once, for the same task
 	Signal int       `json:"signal,omitempty"` // that the stand-in was told to stop by
-	Tries  int       `json:"tries,omitempty"`  // checkpoints that failed
+
+	done func(ckpt.Manifest, error) // told when it is done; lost in a crash
 }
 
 // event is something that happened to a job.

@@ -18,6 +18,13 @@ import (
 // stopTries is how many checkpoints of a container without a stand-in may fail before it is stopped without one.
 const stopTries = 3
 
+// tell says to whoever waits for it what became of a stop.
+func (s *stopOrder) tell(m ckpt.Manifest, err error) {
+	if s != nil && s.done != nil {
+		s.done(m, err)
+	}
+}
+
 // stopLive obeys a stand-in whose container runs. The caller holds j.mu.
 func (a *Agent) stopLive(j *job, t *task, s api.Stop) error {
 	st := j.status()
@@ -111,6 +118,7 @@ func (a *Agent) carryOutSuspend(j *job, l *live) {
 		case err == nil:
 			a.suspended(j, m)
 		case l.ended != nil: // it ended by itself before it could be frozen
+			j.row.Local.Stop.tell(ckpt.Manifest{}, err)
 			a.conclude(j, *l.ended, "")
 		default:
 			a.notSuspended(j, l, err)
@@ -157,6 +165,7 @@ func (a *Agent) suspended(j *job, m ckpt.Manifest) {
 		stop = &stopOrder{Why: m.Reason, Signal: 15}
 	}
 	j.live, l.Stop = nil, nil
+	stop.tell(m, nil)
 	j.noteSaved(a.node, m)
 	a.metrics.checkpointed(m)
 	if st.Intent == qos.IntentCancel {
@@ -203,6 +212,7 @@ func (a *Agent) notSuspended(j *job, l *live, why error) {
 	l.failedAt = time.Now()
 	stop := j.row.Local.Stop
 	j.row.Local.Stop = nil
+	stop.tell(ckpt.Manifest{}, why)
 	a.metrics.checkpointErrors.Inc()
 	j.note(time.Now(), "fault", "its state could not be saved: %s", why)
 	a.log.Error("checkpoint", "job", j.spec().Name, "container", l.container, "err", why)

@@ -2,6 +2,16 @@ package ckpt
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 
 	"qosctl/cgroup"
 	"qosctl/container"
@@ -47,4 +57,185 @@ type restore struct {
 type restored struct {
 	RestoreStats
 	Zero int64 // nanoseconds
+}
+
+// Names of files in a work directory.
+const (
+	dumpLog    = "dump.log"
+	restoreLog = "restore.log"
+	pidName    = "pid"  // of the process that dumps: pid and start time, for a Keeper that comes later
+	zeroName   = "zero" // the counter when the processes were let go
+	dumpDone   = "Dumping finished successfully"
+)
+
+// base is what both drivers have.
+type base struct {
+	docker  *client.Client
+	cgroups *cgroup.FS
+	conf    string // directory of the configuration files
+}
+
+// newDrivers are the drivers in the order in which they are tried.
+func newDrivers(o Options) []driver {
+	b := base{docker: o.Docker, cgroups: o.Cgroups, conf: filepath.Join(o.Dir, confDir)}
+	return []driver{&runtimeDriver{base: b, runtime: o.Runtime}, &dockerDriver{base: b}}
+}
+
+func (b base) confOf(id string) conf { return conf{b.conf, id} }
+
+// v2 says whether this host has cgroup v2 alone.
+func (b base) v2() bool { return b.cgroups.Mode() == cgroup.V2 }
+
+func (b base) freeze(ctx context.Context, id string) error {
+	err := b.docker.ContainerPause(ctx, id)
+	if err != nil && strings.Contains(err.Error(), "already paused") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("freeze container %s: %w", id, err)
+	}
+	return nil
+}
+
+func (b base) thaw(ctx context.Context, id string) error {
+	err := b.docker.ContainerUnpause(ctx, id)
+	if err != nil && strings.Contains(err.Error(), "not paused") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("thaw container %s: %w", id, err)
+	}
+	return nil
+}
+
+// exited waits until Docker knows that a container has ended.
+func (b base) exited(ctx context.Context, id string) error {
+	for {
+		c, err := b.docker.ContainerInspect(ctx, id)
+		if err != nil {
+			return fmt.Errorf("look at container %s: %w", id, err)
+		}
+		if !c.State.Running && !c.State.Paused {
+			return nil
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("container %s does not end: %w", id, err)
+		}
+	}
+}
+
+// runs checks that a restored container does.
+func (b base) runs(ctx context.Context, id string) error {
+	c, err := b.docker.ContainerInspect(ctx, id)
+	if err != nil {
+		return fmt.Errorf("look at container %s: %w", id, err)
+	}
+	if !c.State.Running || c.State.Pid <= 0 {
+		return fmt.Errorf("container %s is %s", id, c.State.Status)
+	}
+	return nil
+}
+
+// zero reads what the hook has written.
+func (b base) zero(work string) (int64, error) {
+	text, err := os.ReadFile(filepath.Join(work, zeroName))
+	if err != nil {
+		return 0, fmt.Errorf("read the counter at the restore's end: %w", err)
+	}
+	return parseZero(strings.TrimSpace(string(text)))
+}
+
+// prepareRestore writes the configuration of a restore.
+func (b base) prepareRestore(r restore, more ...string) (conf, error) {
+	c := b.confOf(r.Container)
+	if err := c.writeHook(b.cgroups, r.Counter, filepath.Join(r.Work, zeroName)); err != nil {
+		return c, err
+	}
+	lines := append(criuOptions(r.Allow, r.Init, b.v2()), "action-script "+c.hook())
+	return c, c.writeCRIU(append(lines, more...))
+}
+
+// start posts the start of a container; checkpoint is Docker's own name of one, or "".
+func (b base) start(ctx context.Context, id, checkpoint string) error {
+	return b.docker.ContainerStart(ctx, id, dcontainer.StartOptions{CheckpointID: checkpoint})
+}
+
+// restored finishes a restore whose start was answered.
+func (b base) restored(ctx context.Context, r restore, begin time.Time, err error) (restored, error) {
+	if err == nil {
+		err = b.runs(ctx, r.Container)
+	}
+	if err != nil {
+		return restored{}, withLog(err, filepath.Join(r.Work, restoreLog))
+	}
+	out := restored{RestoreStats: readRestore(r.Work)}
+	out.Whole = time.Since(begin)
+	if out.Zero, err = b.zero(r.Work); err != nil {
+		return restored{}, err
+	}
+	return out, nil
+}
+
+// withLog adds what CRIU's log says to an error, in words.
+func withLog(err error, log string) error {
+	if text := explain(log); text != "" {
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	return err
+}
+
+// complete says whether a dump was finished: CRIU says so at the end of its log.
+func complete(images, work string) bool {
+	if _, err := os.Stat(filepath.Join(images, "inventory.img")); err != nil {
+		return false
+	}
+	return succeeded(filepath.Join(work, dumpLog), dumpDone)
+}
+
+// process is a program that may outlive us, by its pid and start time.
+type process struct {
+	pid   int
+	start string
+}
+
+// processOf reads the start time of a process: a pid alone may be somebody else's by now.
+func processOf(pid int) (process, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	_, rest, ok := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if !ok || len(f) < 20 {
+		return process{}, errors.New("/proc/PID/stat has another form")
+	}
+	return process{pid, f[19]}, nil
+}
+
+func (p process) String() string { return strconv.Itoa(p.pid) + " " + p.start }
+
+// dumper is the process that dumps into a work directory; false: it has ended, or there never was one.
+func dumper(work string) (process, bool) {
+	b, err := os.ReadFile(filepath.Join(work, pidName))
+	if err != nil {
+		return process{}, false
+	}
+	var p process
+	if _, err := fmt.Sscanf(string(b), "%d %s", &p.pid, &p.start); err != nil || p.pid <= 1 {
+		return process{}, false
+	}
+	now, err := processOf(p.pid)
+	return p, err == nil && now == p
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"qosctl/agent/api"
+	"qosctl/ckpt/ociruntime"
 	"qosctl/qos"
 )
 
@@ -35,6 +37,9 @@ type app struct {
 
 // Main runs the command line of this process and returns its exit code.
 func Main() int {
+	if filepath.Base(os.Args[0]) == ociruntime.Name { // Docker calls it so: nothing else is to be done then
+		return ociruntime.Main(os.Args[1:], os.Stderr)
+	}
 	cobra.EnableCommandSorting = false // the help shows the order in which a job lives
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}
 	return a.main(context.Background(), os.Args[1:])

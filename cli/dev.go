@@ -44,6 +44,8 @@ type devOpts struct {
 	parent      string
 	level       string
 	keep        bool
+	docker      bool
+	settings    []string
 }
 
 func newDevCmd(a *app) *cobra.Command {
@@ -57,7 +59,8 @@ both, and everything that they made is removed. If dev itself is killed, a third
 the next dev in the same directory does it before it begins. It is for development and tests.`,
 		Example: `  sudo qosctl dev
   sudo qosctl dev --map-image serlophug/openmplinpack=$PWD/images/linpack
-  sudo qosctl dev --policy none --deploy 45s`,
+  sudo qosctl dev --policy none --deploy 45s
+  sudo qosctl dev --docker --set control.resize=reschedule`,
 		Args: args(cobra.NoArgs),
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			return a.runDev(cmd.Context(), o)
@@ -77,6 +80,8 @@ the next dev in the same directory does it before it begins. It is for developme
 	f.StringVar(&o.mesos, "mesos", defaultMesos, "address of the Mesos agent's API")
 	f.StringVar(&o.parent, "cgroup-parent", "", "cgroup to put all of it below (default: one of its own, and /mesos)")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&o.docker, "docker", false, "run jobs with an image in this machine's Docker; checkpoints, where it can take any")
+	f.StringArrayVar(&o.settings, "set", nil, "another setting of the agent, KEY=VALUE; may be repeated")
 	f.BoolVar(&o.keep, "keep", false, "leave the directory there at the end")
 	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions([]string{"deadline", "step", "none"}, cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("control-mode", cobra.FixedCompletions([]string{"act", "advise", "observe"}, cobra.ShellCompDirectiveNoFileComp)))
@@ -123,7 +128,7 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err != nil {
 		return fmt.Errorf("write the agent's configuration: %w", err)
 	}
-	if err := dir.mark(devMark{PID: os.Getpid(), Agent: cfg.Cgroup.Parent, Mesos: o.mesosParent(), Keep: o.keep}); err != nil {
+	if err := dir.mark(devMark{PID: os.Getpid(), Agent: cfg.Cgroup.Parent, Mesos: o.mesosParent(), Keep: o.keep, Docker: cfg.Engine.Docker, Checkpoints: cfg.Checkpoint.Dir}); err != nil {
 		return err
 	}
 	stopGuard, err := a.startGuard(self, o.dir)
@@ -133,9 +138,9 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	defer stopGuard()
 	a.greet(o, path)
 	err = a.superviseDev(ctx, o, self, path)
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTime)
 	defer cancel()
-	err = errors.Join(err, cfg.Cgroup.Clear(within))
+	err = errors.Join(err, cfg.Clear(within), cfg.Cgroup.Clear(within))
 	return errors.Join(err, dir.remove(o.keep))
 }
 
@@ -208,6 +213,10 @@ func (o devOpts) config() (agent.Config, error) {
 		c.Cgroup.Parent = filepath.Join("/", o.parent, "qosctl")
 	}
 	c.Engine.Images = o.imageDirs
+	c.Checkpoint.Dir = filepath.Join(devCheckpoints, "dev-"+shortHash(o.dir))
+	if !o.docker {
+		c.Engine.Docker, c.Checkpoint.Dir = "", ""
+	}
 	c.Control.Mode, c.Control.Policy, c.Control.CPUs = o.controlMode, o.policy, o.cpus
 	c.Control.Period = o.period
 	c.Control.Sample = min(c.Control.Sample, o.period)
@@ -220,11 +229,23 @@ func (o devOpts) config() (agent.Config, error) {
 		"chronos":  {Type: "chronos", URLs: []string{"http://" + o.chronos}, Timeout: 10 * time.Second, Poll: poll},
 	}
 	c.Mesos = agent.MesosConfig{URL: "http://" + o.mesos, Poll: poll}
+	if len(o.settings) > 0 {
+		text, err := c.YAML()
+		if err == nil {
+			c, err = agent.Parse(text, nil, o.settings...)
+		}
+		if err != nil {
+			return c, &usageError{fmt.Errorf("--set: %w", err), "docs/qosctl.yaml lists the keys"}
+		}
+	}
 	if err := c.Validate(); err != nil {
 		return c, &usageError{fmt.Errorf("these flags don't make a configuration:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  ")), "`qosctl dev --help` lists the flags"}
 	}
 	return c, nil
 }
+
+// devCheckpoints is where checkpoints of development setups stand: our OCI runtime believes what is there.
+const devCheckpoints = "/var/lib/qosctl/checkpoints"
 
 // plainPath is one that a framework's shell takes as it is.
 var plainPath = regexp.MustCompile(`^[A-Za-z0-9_./+:@,=-]+$`)

@@ -25,10 +25,16 @@ type devMark struct {
 	Agent string `json:"agent"` // cgroup of the agent's containers
 	Mesos string `json:"mesos"` // cgroup of the scheduler's tasks, perhaps with other schedulers' beside them
 	Keep  bool   `json:"keep"`  // the directory is to stay
+
+	Docker      string `json:"docker,omitempty"`      // address of the Docker that has containers of it
+	Checkpoints string `json:"checkpoints,omitempty"` // directory of its checkpoints
 }
 
 // lastsAtMost is how long the children of a dev that was killed may take to end: what they are given otherwise, and a bit.
 const lastsAtMost = 20 * time.Second
+
+// clearTime bounds the removal of what a dev has made.
+const clearTime = 20 * time.Second
 
 // sweep ends what a dev that was killed has left running, and removes what it has made. The directory is ours.
 func (d *devDirectory) sweep(ctx context.Context) error {
@@ -41,9 +47,10 @@ func (d *devDirectory) sweep(ctx context.Context) error {
 	if err := d.childrenEnded(ctx); err != nil {
 		return err
 	}
-	groups := agent.Default().Cgroup
-	groups.Parent = dead.Agent
-	errs := []error{groups.Clear(ctx)}
+	c := agent.Default()
+	groups := &c.Cgroup
+	groups.Parent, c.Engine.Docker, c.Checkpoint.Dir, c.DataDir = dead.Agent, dead.Docker, dead.Checkpoints, filepath.Join(d.path, "data")
+	errs := []error{c.Clear(ctx), groups.Clear(ctx)}
 	tasks, err := os.ReadDir(filepath.Join(d.path, "devmesos", "running")) // one mark for each task, by its cgroup's name
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)

@@ -1,0 +1,147 @@
+package ckpt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"qosctl/container"
+)
+
+// runtimeDriver uses runc itself: `runc checkpoint` on a container that Docker manages, which Docker sees exit, and for the restore our
+// own OCI runtime (package ociruntime), so that Docker sees a start. It needs nothing experimental of Docker.
+type runtimeDriver struct {
+	base
+	runtime string // its name in Docker
+}
+
+func (*runtimeDriver) name() string { return "runtime" }
+
+func (d *runtimeDriver) ready(s *container.Spec) error {
+	d.confOf(s.ID).annotate(s)
+	s.Runtime = d.runtime
+	return nil
+}
+
+// stateDirs are where containerd has runc keep the state of Docker's containers.
+var stateDirs = []string{"/run/docker/runtime-*/moby", "/run/containerd/runc/moby", "/run/docker/*/runtime-*/moby"}
+
+// rootOf finds runc's root directory of a container.
+func rootOf(dockerID string) (string, error) {
+	for _, pattern := range stateDirs {
+		found, err := filepath.Glob(filepath.Join(pattern, dockerID, "state.json"))
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return filepath.Dir(filepath.Dir(found[0])), nil
+		}
+	}
+	return "", fmt.Errorf("runc has no state of container %s below %s", dockerID, strings.Join(stateDirs, ", "))
+}
+
+func (d *runtimeDriver) dump(ctx context.Context, o dump) (stats DumpStats, err error) {
+	c, err := d.docker.ContainerInspect(ctx, o.Container)
+	if err != nil {
+		return stats, fmt.Errorf("look at container %s: %w", o.Container, err)
+	}
+	root, err := rootOf(c.ID)
+	if err != nil {
+		return stats, err
+	}
+	if err := d.confOf(o.Container).writeCRIU(criuOptions(o.Allow, o.Init, d.v2())); err != nil {
+		return stats, err
+	}
+	args := []string{"--root", root, "checkpoint", "--image-path", o.Images, "--work-path", o.Work}
+	if o.Keep {
+		args = append(args, "--leave-running")
+	}
+	if o.Allow.FileLocks {
+		args = append(args, "--file-locks")
+	}
+	if o.Allow.TCPEstablished {
+		args = append(args, "--tcp-established")
+	}
+	if err := runOutliving(ctx, o.Work, "runc", append(args, c.ID)...); err != nil {
+		return stats, withLog(err, filepath.Join(o.Work, dumpLog))
+	}
+	if !o.Keep {
+		if err := d.exited(ctx, o.Container); err != nil {
+			return stats, err
+		}
+	}
+	return readDump(o.Work), nil
+}
+
+func (d *runtimeDriver) restore(ctx context.Context, r restore) (restored, error) {
+	begin := time.Now()
+	c, err := d.prepareRestore(r)
+	if err != nil {
+		return restored{}, err
+	}
+	o := restoreFile{Version: 1, Images: r.Images, Work: r.Work}
+	if r.Allow.FileLocks {
+		o.Flags = append(o.Flags, "--file-locks")
+	}
+	if r.Allow.TCPEstablished {
+		o.Flags = append(o.Flags, "--tcp-established")
+	}
+	if err := c.writeRestore(o); err != nil {
+		return restored{}, err
+	}
+	defer os.Remove(c.restore()) //nolint:errcheck // a later start of this container must not restore it again; it is overwritten or swept
+	return d.restored(ctx, r, begin, d.start(ctx, r.Container, ""))
+}
+
+// runOutliving runs a program in a session of its own: it goes on if we are killed, and whoever comes after us finds its pid in work.
+// When ctx ends it is killed with all that it has started.
+func runOutliving(ctx context.Context, work, name string, args ...string) error {
+	out, err := os.OpenFile(filepath.Join(work, name+".out"), os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	defer out.Close() //nolint:errcheck // the program's own
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	if p, err := processOf(cmd.Process.Pid); err == nil {
+		_ = writeFile(filepath.Join(work, pidName), []byte(p.String()+"\n"), 0o600) // without it a successor waits for nothing
+	}
+	done := make(chan error, 1)
+	var wait sync.WaitGroup
+	wait.Go(func() { done <- cmd.Wait() })
+	defer wait.Wait()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // may have ended just now
+		<-done
+		return fmt.Errorf("%s was stopped: %w", name, context.Cause(ctx))
+	}
+	if err == nil {
+		return nil
+	}
+	text := make([]byte, 2<<10)
+	n, _ := out.ReadAt(text, 0) // what there is
+	return errors.Join(fmt.Errorf("%s: %w", name, err), said(text[:n]))
+}
+
+// said is a program's last words as an error, nil if there are none.
+func said(text []byte) error {
+	if s := strings.TrimSpace(string(text)); s != "" {
+		return errors.New(s)
+	}
+	return nil
+}

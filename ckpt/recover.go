@@ -1,0 +1,296 @@
+package ckpt
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+
+	"qosctl/container"
+)
+
+// List describes the checkpoints of a job, or of all ("") in order of job and sequence. A partial one has no Files; a damaged one is left out and logged.
+func (k *Keeper) List(_ context.Context, job string) (list []Manifest, err error) {
+	jobs := []string{job}
+	if job == "" {
+		if jobs, err = k.store.jobs(); err != nil {
+			return nil, err
+		}
+	}
+	for _, job := range jobs {
+		entries, err := k.store.entries(job)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			m, err := k.glance(e)
+			if err != nil {
+				k.log.Warn("a checkpoint can't be read", "checkpoint", e.name, "err", err)
+				continue
+			}
+			if m.Sequence > 0 {
+				list = append(list, m)
+			}
+		}
+	}
+	return list, nil
+}
+
+// glance reads what one directory says of itself; nothing of one that is not complete.
+func (k *Keeper) glance(e entry) (m Manifest, err error) {
+	if e.ext == goneExt {
+		return m, nil
+	}
+	dir, err := k.store.open(e.name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // sealed or removed just now
+			return m, nil
+		}
+		return m, err
+	}
+	defer dir.Close() //nolint:errcheck // only read
+	if e.ext == "" {
+		m, _, err = readManifest(dir, e.ref)
+		return m, err
+	}
+	p, err := readPlan(dir, e.ref)
+	if err != nil || p.State != dumped {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return Manifest{}, err
+	}
+	return p.Manifest, nil
+}
+
+// Remove removes a checkpoint that nothing is being restored from.
+func (k *Keeper) Remove(_ context.Context, r Ref) error {
+	release, err := k.locks.idle(r)
+	if err != nil {
+		return err
+	}
+	defer release()
+	name, _, err := k.store.find(r)
+	if err != nil {
+		return err
+	}
+	return k.store.remove(name)
+}
+
+// Prune removes the checkpoints of jobs that wanted does not want, and of those it wants all but the newest Keep.
+func (k *Keeper) Prune(ctx context.Context, wanted func(job string) bool) error {
+	jobs, err := k.store.jobs()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, job := range jobs {
+		if ctx.Err() != nil {
+			break
+		}
+		keep := 0
+		if wanted(job) {
+			keep = max(1, k.o.Keep)
+		}
+		errs = append(errs, k.pruneJob(job, keep))
+	}
+	return errors.Join(errs...)
+}
+
+func (k *Keeper) pruneJob(job string, keep int) error {
+	entries, err := k.store.entries(job)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range slices.Backward(entries) {
+		if m, err := k.glance(e); keep > 0 && e.ext != goneExt && err == nil {
+			if m.Sequence > 0 {
+				keep--
+			}
+			continue // one that is being made counts for nothing
+		}
+		release, err := k.locks.idle(e.ref)
+		if err != nil {
+			continue // in use: next time
+		}
+		errs = append(errs, k.store.remove(e.name))
+		release()
+	}
+	if err := errors.Join(errs...); err != nil || keep > 0 {
+		return err
+	}
+	if left, err := k.store.entries(job); err == nil && len(left) == 0 {
+		return k.store.root.RemoveAll(job) // with its counter
+	}
+	return nil
+}
+
+// Recover takes up what a former agent has begun and not ended: a dump under way is waited for (at most its time), complete images are
+// kept, for Seal; all else is undone, and the container thawed. It returns the checkpoints that are complete and whose container has
+// exited without their agent having noted it, newest last.
+func (k *Keeper) Recover(ctx context.Context) (list []Manifest, err error) {
+	if err := k.sweepTests(ctx); err != nil {
+		if client.IsErrConnectionFailed(err) && !k.anything() {
+			return nil, nil // no Docker, and nothing that waits for it
+		}
+		return nil, err
+	}
+	jobs, err := k.store.jobs()
+	if err != nil {
+		return nil, err
+	}
+	for _, job := range jobs {
+		entries, err := k.store.entries(job)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			m, err := k.takeUp(ctx, e)
+			if err != nil {
+				return nil, fmt.Errorf("checkpoint %s: %w", e.ref, err)
+			}
+			if m.Sequence > 0 && !m.Kept {
+				list = append(list, m)
+			}
+		}
+	}
+	k.sweepConf(ctx)
+	slices.SortStableFunc(list, func(a, b Manifest) int { return cmp.Compare(a.Taken.UnixNano(), b.Taken.UnixNano()) })
+	return list, nil
+}
+
+// anything says whether the store has anything that Docker must be asked about.
+func (k *Keeper) anything() bool {
+	jobs, err := k.store.jobs()
+	return err != nil || len(jobs) > 0
+}
+
+// takeUp ends or undoes what one directory is left of.
+func (k *Keeper) takeUp(ctx context.Context, e entry) (m Manifest, err error) {
+	switch e.ext {
+	case "":
+		return m, nil
+	case goneExt:
+		return m, k.store.remove(e.name)
+	}
+	dir, err := k.store.open(e.name)
+	if err != nil {
+		return m, err
+	}
+	defer dir.Close() //nolint:errcheck // each write was synced
+	p, err := readPlan(dir, e.ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, _, merr := readManifest(dir, e.ref); merr == nil {
+			return m, k.finish(e.ref) // it was about to be named
+		}
+	}
+	if err != nil || p.State == begun {
+		k.log.Info("a checkpoint that was just begun is removed", "checkpoint", e.ref.String())
+		return m, k.store.remove(e.name)
+	}
+	if p.State == dumping {
+		if done, err := k.awaitDump(ctx, dir, e, &p); err != nil || !done {
+			return m, err
+		}
+	}
+	if p.Manifest.Kept {
+		return p.Manifest, k.release(ctx, p.Manifest.Container.ID)
+	}
+	return p.Manifest, nil
+}
+
+// awaitDump waits for a dump that has outlived its agent, and completes the checkpoint if it has succeeded; else it is undone.
+func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) (done bool, err error) {
+	base := k.store.path(e.name)
+	work, id := filepath.Join(base, workName), p.Manifest.Container.ID
+	k.awaitDumper(ctx, work, limit(k.o.DumpTime, p.Manifest.Resident))
+	c, err := k.inspect(ctx, id)
+	gone := client.IsErrNotFound(err)
+	if err != nil && !gone {
+		return false, err
+	}
+	runs := !gone && c.State.Running
+	whole := k.complete(filepath.Join(base, imagesName), work)
+	if !gone && whole && runs == p.Manifest.Kept {
+		if !p.Manifest.Kept {
+			if _, err := k.o.Engine.Wait(ctx, id); err != nil {
+				return false, err
+			}
+			if err := packFile(ctx, upperDir(c), dir); err != nil {
+				return false, err
+			}
+		}
+		_ = os.Remove(filepath.Join(work, "images.link")) // the docker driver's
+		p.State, p.Manifest.Dump = dumped, readDump(work)
+		k.log.Info("a checkpoint that outlived its agent is complete", "checkpoint", e.ref.String(), "container", id)
+		return true, writePlan(dir, *p)
+	}
+	if !gone {
+		if err := k.release(ctx, id); err != nil {
+			return false, err
+		}
+	}
+	k.log.Warn("a checkpoint that was under way is undone", "checkpoint", e.ref.String(), "container", id, "runs", runs, "complete", whole)
+	return false, k.store.remove(e.name)
+}
+
+// awaitDumper waits for the process that dumps; one that takes too long is killed.
+func (k *Keeper) awaitDumper(ctx context.Context, work string, most time.Duration) {
+	until := time.Now().Add(most)
+	for {
+		p, lives := dumper(work)
+		if !lives || ctx.Err() != nil {
+			return
+		}
+		if time.Now().After(until) {
+			_ = unix.Kill(-p.pid, unix.SIGKILL) // its session: CRIU too
+		}
+		if pause(ctx, 50*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// release thaws a container that a dump left frozen.
+func (k *Keeper) release(ctx context.Context, id string) error {
+	c, err := k.inspect(ctx, id)
+	if client.IsErrNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !c.State.Paused {
+		return nil
+	}
+	return k.thaw(ctx, newDrivers(k.o)[0], id)
+}
+
+// sweepConf removes configuration and work of containers that are gone.
+func (k *Keeper) sweepConf(ctx context.Context) {
+	for _, dir := range []string{confDir, scratchDir} {
+		list, err := readDir(k.store.root, dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range list {
+			id := e.Name()
+			if dir == confDir {
+				id = strings.TrimSuffix(id, filepath.Ext(id))
+			}
+			if _, err := k.o.Engine.Inspect(ctx, id); errors.Is(err, container.ErrNotFound) {
+				_ = k.store.root.RemoveAll(dir + "/" + e.Name()) // tried again at the next start
+			}
+		}
+	}
+}

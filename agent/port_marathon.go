@@ -58,3 +58,15 @@ func (p *marathonPort) Watch(ctx context.Context, hint func()) {
 }
 
 func (p *marathonPort) Ping(ctx context.Context) error { return p.client.Ping(ctx) }
+
+// Resize changes the app's cpus by PATCH, which never creates an app. Its deployment is what Undo wants.
+func (p *marathonPort) Resize(ctx context.Context, name string, cpus float64, force bool) (string, error) {
+	c, err := p.client.Patch(ctx, name, marathon.Patch{CPUs: &cpus, Force: force})
+	return c.Deployment, err
+}
+
+// Undo ends a deployment and has Marathon bring the app's former state back.
+func (p *marathonPort) Undo(ctx context.Context, deployment string) error {
+	_, err := p.client.DeleteDeployment(ctx, deployment, false)
+	return err
+}

@@ -123,6 +123,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		newExplainCmd(a), newLogsCmd(a), newCancelCmd(a), newWaitCmd(a),
 	}
 	more := []*cobra.Command{
+		newCheckpointCmd(a), newCheckpointsCmd(a), newRestoreCmd(a), newDoctorCmd(a), newOCIRuntimeCmd(a),
 		newValidateCmd(a), newAttachCmd(a), newDetachCmd(a), newConfigCmd(a), newVersionCmd(a),
 		newDevCmd(a), newAgentCmd(a), newRunCmd(a), newReleaseCmd(a), newCompletionCmd(a),
 	}

@@ -113,7 +113,7 @@ func (p *packer) linked(name string, fi fs.FileInfo, st *syscall.Stat_t) (string
 	if fi.IsDir() || st.Nlink < 2 {
 		return "", false
 	}
-	id := inode{uint64(st.Dev), st.Ino}
+	id := inode{st.Dev, st.Ino}
 	first, ok := p.links[id]
 	if !ok {
 		p.links[id] = name

@@ -200,10 +200,17 @@ func (u *unpacker) at(name string, f func(dir *os.File, base string) error) erro
 func (u *unpacker) attributes(h *tar.Header) error {
 	err := u.at(h.Name, func(dir *os.File, base string) error {
 		fd, link := int(dir.Fd()), h.Typeflag == tar.TypeSymlink
+		var st unix.Stat_t
+		if err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		if !link && st.Mode&unix.S_IFMT == unix.S_IFLNK { // a directory's turn comes last: a later entry may have put a link in its place
+			return errors.New("a link has taken the place of another entry")
+		}
 		if err := unix.Fchownat(fd, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("set owner: %w", err)
 		}
-		if !link { // a link's mode means nothing; base was just made, and is none
+		if !link { // a link's mode means nothing
 			if err := unix.Fchmodat(fd, base, uint32(h.Mode)&0o7777, 0); err != nil {
 				return fmt.Errorf("set mode: %w", err)
 			}

@@ -2,14 +2,17 @@ package ckpt
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"qosctl/cgroup"
@@ -162,15 +165,25 @@ func digest(b []byte) string {
 // sumLine is what the file beside the manifest says: sha256sum -c understands it.
 func sumLine(manifest []byte) []byte { return []byte(digest(manifest) + "  " + manifestName + "\n") }
 
-// readManifest reads the manifest of r from its directory. All that is wrong with it is ErrDamaged.
+// damage makes ErrDamaged of an error of reading a file, unless the error is of this process and not of the file: what is damaged may be removed.
+func damage(err error) error {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EINTR, syscall.EACCES, syscall.EPERM, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, passing) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
+}
+
+// readManifest reads the manifest of r from its directory. All that is wrong with it is ErrDamaged; an error that passes is not.
 func readManifest(d *os.Root, r Ref) (m Manifest, sum string, err error) {
 	b, err := readSmall(d, manifestName, maxManifest)
 	if err != nil {
-		return m, "", fmt.Errorf("checkpoint %s: %w: %w", r, ErrDamaged, err)
+		return m, "", fmt.Errorf("checkpoint %s: %w", r, damage(err))
 	}
 	line, err := readSmall(d, sumName, 128)
 	if err != nil {
-		return m, "", fmt.Errorf("checkpoint %s: %w: %w", r, ErrDamaged, err)
+		return m, "", fmt.Errorf("checkpoint %s: %w", r, damage(err))
 	}
 	if !bytes.Equal(line, sumLine(b)) {
 		return m, "", fmt.Errorf("checkpoint %s: %w: %s does not have the digest that %s says", r, ErrDamaged, manifestName, sumName)

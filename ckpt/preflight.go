@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/client"
 )
 
 // subject is a container that is to be checkpointed, as far as it is known without touching it.
@@ -48,7 +48,7 @@ func (o Order) check() error {
 // preflight finds out, before anything is touched, what would make the checkpoint fail or lose something.
 func (k *Keeper) preflight(ctx context.Context, o Order) (s subject, err error) {
 	if s.info, err = k.inspect(ctx, o.Container); err != nil {
-		if client.IsErrNotFound(err) {
+		if errdefs.IsNotFound(err) {
 			return s, refuse("there is no container %s", o.Container)
 		}
 		return s, err
@@ -98,7 +98,7 @@ func (k *Keeper) suitable(ctx context.Context, o Order, c container.InspectRespo
 		ctx, stop := context.WithTimeout(ctx, askTime)
 		e, err := k.docker.ContainerExecInspect(ctx, id)
 		stop()
-		if err != nil && !client.IsErrNotFound(err) {
+		if err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("inspect what docker exec runs: %w", err)
 		}
 		if err == nil && e.Running {
@@ -107,7 +107,7 @@ func (k *Keeper) suitable(ctx context.Context, o Order, c container.InspectRespo
 	}
 	ctx, stop := context.WithTimeout(ctx, askTime)
 	defer stop()
-	if _, err := k.docker.ImageInspect(ctx, c.Image); client.IsErrNotFound(err) {
+	if _, err := k.docker.ImageInspect(ctx, c.Image); errdefs.IsNotFound(err) {
 		return refuse("its image %s is gone: pull %s, it is needed for the restore", c.Image, c.Config.Image)
 	} else if err != nil {
 		return fmt.Errorf("inspect image %s: %w", c.Image, err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
 
@@ -119,6 +120,10 @@ func (k *Keeper) pruneJob(job string, keep int) error {
 			}
 			continue // one that is being made counts for nothing
 		}
+		if _, err := k.glance(e); err != nil && keep > 0 && !errors.Is(err, ErrDamaged) {
+			k.log.Warn("a checkpoint can't be read now", "checkpoint", e.ref.String(), "err", err)
+			continue
+		}
 		release, err := k.locks.idle(e.ref)
 		if err != nil {
 			continue // in use: next time
@@ -194,6 +199,9 @@ func (k *Keeper) takeUp(ctx context.Context, e entry) (m Manifest, err error) {
 			return m, k.finish(e.ref) // it was about to be named
 		}
 	}
+	if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return m, err // an error that passes: it may be a whole checkpoint
+	}
 	if err != nil || p.State == begun {
 		k.log.Info("a checkpoint that was just begun is removed", "checkpoint", e.ref.String())
 		return m, k.store.remove(e.name)
@@ -215,7 +223,7 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 	work, id := filepath.Join(base, workName), p.Manifest.Container.ID
 	k.awaitDumper(ctx, work, limit(k.o.DumpTime, p.Manifest.Resident))
 	c, err := k.inspect(ctx, id)
-	gone := client.IsErrNotFound(err)
+	gone := errdefs.IsNotFound(err)
 	if err != nil && !gone {
 		return false, err
 	}
@@ -264,7 +272,7 @@ func (k *Keeper) awaitDumper(ctx context.Context, work string, most time.Duratio
 // release thaws a container that a dump left frozen.
 func (k *Keeper) release(ctx context.Context, id string) error {
 	c, err := k.inspect(ctx, id)
-	if client.IsErrNotFound(err) {
+	if errdefs.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {

@@ -58,6 +58,10 @@ func sum(b []byte) string { return digest(b) }
 // describe writes the manifest of a checkpoint whose images are complete.
 func (k *Keeper) describe(ctx context.Context, dir *os.Root, r Ref) (m Manifest, err error) {
 	p, err := readPlan(dir, r)
+	if errors.Is(err, fs.ErrNotExist) { // it was described, and the seal was cut off before it had its name
+		m, _, err = readManifest(dir, r)
+		return m, err
+	}
 	if err != nil {
 		return m, err
 	}
@@ -65,6 +69,9 @@ func (k *Keeper) describe(ctx context.Context, dir *os.Root, r Ref) (m Manifest,
 		return m, fmt.Errorf("checkpoint %s: %w: its images are not complete", r, ErrNone)
 	}
 	m = p.Manifest
+	if err = tidy(dir); err != nil {
+		return m, err
+	}
 	if m.Files, m.Bytes, err = hashAll(ctx, dir, true); err != nil {
 		return m, err
 	}
@@ -80,6 +87,27 @@ func (k *Keeper) describe(ctx context.Context, dir *os.Root, r Ref) (m Manifest,
 	}
 	k.step("described")
 	return m, nil
+}
+
+// tidy removes from a checkpoint that is being sealed what its making has left and is no part of it: half written files, the dumping
+// process' pid, links for CRIU.
+func tidy(dir *os.Root) error {
+	for _, d := range []string{".", workName} {
+		entries, err := readDir(dir, d)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			half := strings.HasSuffix(e.Name(), ".tmp") && e.Type().IsRegular()
+			if !half && (d == "." || e.Name() != pidName && e.Type()&fs.ModeSymlink == 0) {
+				continue
+			}
+			if err := dir.Remove(path.Join(d, e.Name())); err != nil {
+				return fmt.Errorf("clear up a checkpoint: %w", err)
+			}
+		}
+	}
+	return nil
 }
 
 // finish gives a described checkpoint its name.
@@ -98,7 +126,7 @@ func (k *Keeper) finish(r Ref) error {
 }
 
 // files lists the regular files of a checkpoint that its manifest describes, sorted. Anything else in it is an error.
-func files(dir *os.Root) (list []string, err error) {
+func files(dir *os.Root, sealed bool) (list []string, err error) {
 	err = fs.WalkDir(dir.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -108,7 +136,7 @@ func files(dir *os.Root) (list []string, err error) {
 				return fmt.Errorf("%w: directory %s is none of a checkpoint", ErrDamaged, name)
 			}
 			return nil
-		case path.Dir(name) == "." && (name == manifestName || name == sumName || name == planName || strings.HasSuffix(name, ".tmp")):
+		case path.Dir(name) == "." && (name == manifestName || name == sumName || !sealed && name == planName):
 			return nil
 		case !e.Type().IsRegular() || !ours(name):
 			return fmt.Errorf("%w: %s is no file of a checkpoint", ErrDamaged, name)
@@ -127,7 +155,7 @@ func files(dir *os.Root) (list []string, err error) {
 
 // hashAll reads all files of a checkpoint, and makes them durable if sync.
 func hashAll(ctx context.Context, dir *os.Root, sync bool) (list []File, total int64, err error) {
-	names, err := files(dir)
+	names, err := files(dir, !sync)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -140,13 +168,27 @@ func hashAll(ctx context.Context, dir *os.Root, sync bool) (list []File, total i
 		total += f.Size
 	}
 	if sync {
-		for _, d := range []string{imagesName, workName, "."} {
-			if err := syncPath(dir, d); err != nil {
-				return nil, 0, err
-			}
+		if err := syncDirs(dir, names); err != nil {
+			return nil, 0, err
 		}
 	}
 	return list, total, nil
+}
+
+// syncDirs makes the names of files durable.
+func syncDirs(dir *os.Root, names []string) error {
+	dirs := map[string]bool{".": true, imagesName: true, workName: true}
+	for _, name := range names {
+		for d := path.Dir(name); d != "."; d = path.Dir(d) {
+			dirs[d] = true
+		}
+	}
+	for d := range dirs {
+		if err := syncPath(dir, d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func hashFile(ctx context.Context, dir *os.Root, name string, sync bool) (out File, err error) {
@@ -163,7 +205,7 @@ func hashFile(ctx context.Context, dir *os.Root, name string, sync bool) (out Fi
 	h := sha256.New()
 	n, err := io.Copy(h, &bound{ctx, f})
 	if err != nil {
-		return out, fmt.Errorf("read %s: %w", name, err)
+		return out, damage(fmt.Errorf("read %s: %w", name, err))
 	}
 	return File{Name: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }

@@ -44,7 +44,7 @@ var imports = map[string][]string{
 
 // kept says where alone, outside of tests, a package of others or of the standard library may be imported.
 var kept = map[string][]string{
-	"os/exec":                     {"agent", "ckpt", "cli", "container/process", "devmesos/node", "e2e/node", "examples/bench", "examples/demo", "tools"},
+	"os/exec":                     {"agent", "ckpt", "ckpt/ociruntime", "cli", "container/process", "devmesos/node", "e2e/node", "examples/bench", "examples/demo", "tools"},
 	"github.com/spf13/viper":      {"agent"},
 	"github.com/spf13/cobra":      {"cli"},
 	"go.etcd.io/bbolt":            {"agent"},

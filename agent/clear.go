@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"qosctl/container"
+	"qosctl/container/docker"
 )
 
 // Clear ends and removes the Docker containers below the configuration's cgroup parent, and its checkpoints. It is for a development
@@ -30,6 +31,9 @@ func (c Config) Clear(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 		errs = append(errs, e.docker.Remove(ctx, i.ID))
+	}
+	if d, ok := e.docker.(*docker.Engine); ok {
+		errs = append(errs, d.Clear())
 	}
 	return errors.Join(append(errs, e.close(), os.RemoveAll(c.checkpoints()))...)
 }

@@ -34,10 +34,10 @@ func (o Order) check() error {
 		return refuse("%q is no container's id", o.Container)
 	}
 	if o.Allow.Volumes != "" && o.Allow.Volumes != "refuse" && o.Allow.Volumes != "shared" {
-		return refuse("qos.checkpoint.volumes %q is not known: it is refuse or shared", o.Allow.Volumes)
+		return refuse("checkpoint.volumes %q is not known: it is refuse or shared", o.Allow.Volumes)
 	}
 	if o.Allow.TCPEstablished && o.Allow.TCPClose {
-		return refuse("qos.checkpoint.tcp is either established or close")
+		return refuse("checkpoint.tcp is either keep or close")
 	}
 	if len(o.Spec) > 0 && !json.Valid(o.Spec) {
 		return refuse("the job's specification is no JSON")

@@ -32,7 +32,7 @@ func (k *Keeper) processes(o Order, s subject) error {
 	if !o.Allow.FileLocks {
 		if b, err := os.ReadFile(filepath.Join(k.proc(), "locks")); err == nil {
 			if pid := lockOf(b, s.pids); pid != 0 {
-				return refuse("process %d holds a lock on a file: qos.checkpoint.file_locks lets it be carried over", pid)
+				return refuse("process %d holds a lock on a file: checkpoint.file_locks: true lets it be carried over", pid)
 			}
 		}
 	}
@@ -132,7 +132,7 @@ func connections(dir string, files []openedFile) error {
 			continue
 		}
 		if inode := connected(b, sockets); inode != "" {
-			return refuse("process %d has an open TCP connection: qos.checkpoint.tcp lets it be kept (established, if the address stays the same) or closed at the restore (close)", files[0].pid)
+			return refuse("process %d has an open TCP connection: checkpoint.tcp lets it be kept (keep, if the address stays the same) or closed at the restore (close)", files[0].pid)
 		}
 	}
 	return nil
@@ -177,7 +177,7 @@ func onVolumes(dir string, files []openedFile, mounts []container.MountPoint) er
 		return nil
 	}
 	slices.Sort(names)
-	return refuse("open for writing on a bind mount or volume: %s. It would change after the checkpoint; qos.checkpoint.volumes shared says that the program can bear it",
+	return refuse("open for writing on a bind mount or volume: %s. It would change after the checkpoint; checkpoint.volumes: shared says that the program can bear it",
 		strings.Join(slices.Compact(names), ", "))
 }
 

@@ -279,7 +279,7 @@ func (k *Keeper) place(ctx context.Context, id string) (repaired bool, err error
 
 // Resumed says what became of the restore of a checkpoint into container id that a former agent began: what Restore, or Back, would have
 // returned had it lived. ErrNone: its processes were never let go.
-func (k *Keeper) Resumed(_ context.Context, r Ref, id string) (out Restored, err error) {
+func (k *Keeper) Resumed(ctx context.Context, r Ref, id string) (out Restored, err error) {
 	none := fmt.Errorf("restore of %s into %s: %w", r, id, ErrNone)
 	if !validContainer(id) {
 		return out, none
@@ -298,7 +298,11 @@ func (k *Keeper) Resumed(_ context.Context, r Ref, id string) (out Restored, err
 	if err != nil {
 		return out, none
 	}
-	return Restored{Zero: time.Duration(zero), Stats: readRestore(work)}, nil
+	out = Restored{Zero: time.Duration(zero), Stats: readRestore(work)}
+	if i, err := k.o.Engine.Inspect(ctx, id); err == nil {
+		out.Group = cgroup.Group{CPU: i.Cgroup.CPUAcct, CPUAcct: i.Cgroup.CPUAcct}
+	}
+	return out, nil
 }
 
 func validContainer(id string) bool {

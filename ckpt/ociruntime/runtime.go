@@ -41,11 +41,13 @@ type order struct {
 	Flags   []string `json:"flags,omitempty"` // of runc restore
 }
 
-// Main is the runtime: args are those of runc, without the program's name. It returns only on an error.
+// Main is the runtime: args are those of runc, without the program's name. It returns an exit code, if runc was not run in its place.
 func Main(args []string, stderr io.Writer) int {
-	err := run(args)
-	fmt.Fprintln(stderr, "qosctl-runtime:", err)
-	return 1
+	if err := run(args); err != nil {
+		fmt.Fprintln(stderr, "qosctl-runtime:", err)
+		return 1
+	}
+	return 0
 }
 
 func run(args []string) error {
@@ -57,22 +59,13 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := rewrite(parse(args), c, runc); err != nil {
+	args, err = rewrite(parse(args), c, runc)
+	if err != nil || args == nil {
 		return err
-	} else if out == nil {
-		return exit()
-	} else {
-		args = out
 	}
 	if err := syscall.Exec(runc, append([]string{runc}, args...), os.Environ()); err != nil {
 		return fmt.Errorf("run %s: %w", runc, err)
 	}
-	return nil
-}
-
-// exit ends with success.
-func exit() error {
-	os.Exit(0)
 	return nil
 }
 

@@ -80,6 +80,15 @@ func (e *Engine) clearParent(ctx context.Context, parent string) {
 	}
 }
 
+// Clear removes the cgroup of all executions, in every hierarchy where it is empty.
+func (e *Engine) Clear() error {
+	dirs, err := filepath.Glob(filepath.Join(e.o.Cgroups.Root(), "*", e.o.Parent))
+	for _, dir := range dirs {
+		_ = removeBelow(dir) // what is in use stays
+	}
+	return err
+}
+
 // removeEverywhere removes a cgroup, and those below it, from all hierarchies: runc makes it in each one there is.
 func removeEverywhere(root, p string) error {
 	dirs, err := filepath.Glob(filepath.Join(root, "*", p))

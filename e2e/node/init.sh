@@ -33,6 +33,7 @@ mkdir -p "$r/.old"
 cd "$r"
 pivot_root . .old
 umount -l /.old
+touch /run/node.ready # before it, this process' root is the machine's
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 # dockerd is started again whenever it ends, as systemd would; a test that wants it away makes the file.
 while :; do

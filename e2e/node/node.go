@@ -125,8 +125,13 @@ func (n *Node) joinScript() string {
 
 // furnish waits for the first process and for Docker, and copies the files.
 func (n *Node) furnish(ctx context.Context) error {
-	for n.pid == 0 {
-		n.pid = childOf(n.cmd.Process.Pid)
+	for {
+		if n.pid == 0 {
+			n.pid = childOf(n.cmd.Process.Pid)
+		}
+		if _, err := os.Stat(n.Path("/run/node.ready")); n.pid != 0 && err == nil {
+			break
+		}
 		if err := n.pause(ctx); err != nil {
 			return err
 		}

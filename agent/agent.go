@@ -131,7 +131,7 @@ func newPolicies(c ControlConfig) (map[string]qos.Policy, error) {
 	m := map[string]qos.Policy{}
 	for _, name := range qos.PolicyNames() {
 		p, err := qos.NewPolicy(name, qos.Params{
-			Increment: c.Increment, Decrement: c.Decrement, Dwell: c.Dwell,
+			Increment: c.Increment, Decrement: c.Decrement, Dwell: c.Dwell, StepPeriod: c.StepPeriod,
 			Sleeping: c.SleepingTime.Seconds(),
 		})
 		if err != nil {

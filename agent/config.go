@@ -67,6 +67,7 @@ type ControlConfig struct {
 	MaxCPUs      float64       `mapstructure:"max_cpus"`  // 0: the node's
 	Increment    float64       `mapstructure:"increment"` // policy step
 	Decrement    float64       `mapstructure:"decrement"`
+	StepPeriod   time.Duration `mapstructure:"step_period"`     // policy step: least time between two steps of a Marathon job
 	Borrow       string        `mapstructure:"borrow"`          // idle, none
 	Resize       string        `mapstructure:"resize"`          // auto, inplace, reschedule
 	MoveTimeout  time.Duration `mapstructure:"move_timeout"`    // a reschedule that brought no task by then is undone

@@ -114,6 +114,7 @@ func (p *problems) checkpoint(c CheckpointConfig) {
 }
 
 func (p *problems) control(c ControlConfig) {
+	p.positive("control.step_period", c.StepPeriod)
 	p.oneOf("control.resize", c.Resize, resizeKinds)
 	p.positive("control.move_timeout", c.MoveTimeout)
 	p.oneOf("control.mode", c.Mode, controlModes)

@@ -44,7 +44,6 @@ func (m *ckptMetrics) checkpointed(c ckpt.Manifest) {
 	m.taken.Observe(c.Dump.Whole.Seconds())
 	m.frozen.Observe(c.Dump.Frozen.Seconds())
 	m.dump.Observe(c.Dump.MemDump.Seconds())
-	m.size.Observe(float64(c.Bytes))
 }
 
 func (m *ckptMetrics) restored(r ckpt.Restored) {

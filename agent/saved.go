@@ -24,7 +24,7 @@ func (j *job) noteSaved(node string, m ckpt.Manifest) {
 	j.status().Saved = &qos.Saved{
 		Node: node, Sequence: m.Sequence, Execution: m.Execution, Incarnation: m.Incarnation, CPU: m.CPU, Taken: m.Taken,
 	}
-	j.note(time.Now(), "checkpoint", "%d: %.2f s of CPU time, %.1f MiB, frozen for %s", m.Sequence, m.CPU.Seconds(), float64(m.Bytes)/(1<<20), m.Dump.Frozen.Round(time.Millisecond))
+	j.note(time.Now(), "checkpoint", "%d: %.2f s of CPU time, %.1f MiB, frozen for %s", m.Sequence, m.CPU.Seconds(), float64(m.Resident)/(1<<20), m.Dump.Frozen.Round(time.Millisecond))
 }
 
 // forgetSaved gives the checkpoints of an execution that has ended up. The caller holds j.mu.
@@ -87,8 +87,9 @@ func (a *Agent) pruneSaved(ctx context.Context, now time.Time) {
 // seal makes a checkpoint durable: until then it can be restored on this node only.
 func (a *Agent) seal(ctx context.Context, j *job, sequence int) {
 	for try := 0; ctx.Err() == nil; try++ {
-		_, digest, err := a.engines.keeper.Seal(ctx, ckpt.Ref{Job: j.spec().ID, Sequence: sequence})
+		m, digest, err := a.engines.keeper.Seal(ctx, ckpt.Ref{Job: j.spec().ID, Sequence: sequence})
 		if err == nil {
+			a.metrics.size.Observe(float64(m.Bytes))
 			j.mu.Lock()
 			if s := j.status().Saved; s != nil && s.Sequence == sequence {
 				s.Digest = digest
@@ -152,7 +153,7 @@ func (a *Agent) checkpointDone(j *job, l *live, m ckpt.Manifest, err error) {
 		j.noteSaved(a.node, m)
 		a.metrics.checkpointed(m)
 		_ = a.save(j) // written by a later sweep if not now
-		a.log.Info("checkpoint", "job", j.spec().Name, "checkpoint", m.Sequence, "cpu_seconds", m.CPU.Seconds(), "bytes", m.Bytes, "frozen", m.Dump.Frozen)
+		a.log.Info("checkpoint", "job", j.spec().Name, "checkpoint", m.Sequence, "cpu_seconds", m.CPU.Seconds(), "resident", m.Resident, "frozen", m.Dump.Frozen)
 	}
 	if l.ended != nil && j.live == l {
 		a.conclude(j, *l.ended, "")

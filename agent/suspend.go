@@ -183,7 +183,7 @@ func (a *Agent) suspended(j *job, m ckpt.Manifest) {
 	if err := a.save(j); err != nil {
 		a.log.Error("a suspension is not on disk yet", "job", j.spec().Name, "err", err)
 	}
-	a.log.Info("suspended", "job", j.spec().Name, "checkpoint", m.Sequence, "cpu_seconds", m.CPU.Seconds(), "bytes", m.Bytes, "frozen", m.Dump.Frozen, "took", m.Dump.Whole)
+	a.log.Info("suspended", "job", j.spec().Name, "checkpoint", m.Sequence, "cpu_seconds", m.CPU.Seconds(), "resident", m.Resident, "frozen", m.Dump.Frozen, "took", m.Dump.Whole)
 	a.spawn(func(ctx context.Context) { a.seal(ctx, j, m.Sequence) })
 	if t != nil && stop.Again {
 		a.spawn(func(ctx context.Context) { a.beginAgain(ctx, j, t.ID) })

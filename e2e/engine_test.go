@@ -1,0 +1,54 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"qosctl/e2e/node"
+)
+
+// TestOnNodes runs the tests of the packages that need a real Docker or CRIU in nodes of both kinds.
+func TestOnNodes(t *testing.T) {
+	if !wanted() {
+		t.Skip("end-to-end tests run as root with QOSCTL_E2E=1: make e2e")
+	}
+	packages := map[string]string{"docker.test": "qosctl/container/docker", "ckpt.test": "qosctl/ckpt"}
+	files := map[string]string{"/usr/libexec/qosctl/qosctl-runtime": filepath.Join(bin, "qosctl")}
+	for name, pkg := range packages {
+		out := filepath.Join(bin, name)
+		build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-o", out, pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the tests of %s: %v: %s", pkg, err, text)
+		}
+		files["/tests/"+name] = out
+	}
+	for _, release := range []string{node.Trixie, node.Forky} {
+		t.Run(release, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
+			defer stop()
+			n, err := node.Start(ctx, node.Options{Name: nodeName(t, release), Release: release, Files: files})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := n.Stop(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for name, pkg := range packages {
+				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m")
+				passed := strings.Count(out, "--- PASS:")
+				t.Logf("%s: %d passed, %d skipped", pkg, passed, strings.Count(out, "--- SKIP:"))
+				if err != nil || !strings.Contains(out, "--- PASS: Test"+map[string]string{"docker.test": "Conformance", "ckpt.test": "Generations"}[name]) {
+					t.Errorf("%s: %v\n%s", pkg, err, tail([]byte(out), 6<<10))
+				}
+			}
+		})
+	}
+}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"strings"
 
+	"qosctl/ckpt"
 	"qosctl/container"
 	"qosctl/container/docker"
 )
@@ -35,5 +35,5 @@ func (c Config) Clear(ctx context.Context) error {
 	if d, ok := e.docker.(*docker.Engine); ok {
 		errs = append(errs, d.Clear())
 	}
-	return errors.Join(append(errs, e.close(), os.RemoveAll(c.checkpoints()))...)
+	return errors.Join(append(errs, e.close(), ckpt.RemoveAll(c.checkpoints()))...)
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
 
 	"qosctl/cgroup"
 	"qosctl/container"
@@ -158,6 +160,41 @@ func (b base) prepareRestore(r restore, more ...string) (conf, error) {
 // start posts the start of a container; checkpoint is Docker's own name of one, or "".
 func (b base) start(ctx context.Context, id, checkpoint string) error {
 	return b.docker.ContainerStart(ctx, id, dcontainer.StartOptions{CheckpointID: checkpoint})
+}
+
+// begin starts a container that is to be restored. When ctx ends, whatever is restoring it is killed, by its pid, with what it has made so
+// far: Docker would wait for it for ever.
+func (b base) begin(ctx context.Context, id, checkpoint string) error {
+	c, err := b.docker.ContainerInspect(ctx, id)
+	if err != nil {
+		return fmt.Errorf("look at container %s: %w", id, err)
+	}
+	err = b.start(ctx, id, checkpoint)
+	if ctx.Err() != nil {
+		b.abort(context.WithoutCancel(ctx), c.ID, c.HostConfig.CgroupParent)
+	}
+	return err
+}
+
+// abort kills runc and CRIU at work on a container, and all that is in its cgroup.
+func (b base) abort(ctx context.Context, dockerID, parent string) {
+	ctx, stop := context.WithTimeout(ctx, undoTime)
+	defer stop()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return
+	}
+	for _, l := range lines {
+		text, err := os.ReadFile(l)
+		argv := strings.Split(string(text), "\x00")
+		if err != nil || !slices.Contains(argv, dockerID) || !slices.Contains(argv, "restore") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l))); err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL) // may have ended just now
+		}
+	}
+	_ = b.cgroups.Kill(ctx, filepath.Join(parent, dockerID)) // most likely nothing is in it
 }
 
 // restored finishes a restore whose start was answered.

@@ -140,7 +140,7 @@ func (d *dockerDriver) restore(ctx context.Context, r restore) (out restored, er
 		return out, fmt.Errorf("give Docker its part of the checkpoint: %w", err)
 	}
 	defer sweepContainerd(nonce)
-	return d.restored(ctx, r, begin, d.start(ctx, r.Container, dockerCheckpoint))
+	return d.restored(ctx, r, begin, d.begin(ctx, r.Container, dockerCheckpoint))
 }
 
 // sweepContainerd removes what containerd leaves behind at each restore: a copy of Docker's part of the checkpoint, known by its nonce.

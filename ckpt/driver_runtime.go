@@ -99,7 +99,7 @@ func (d *runtimeDriver) restore(ctx context.Context, r restore) (restored, error
 		return restored{}, err
 	}
 	defer os.Remove(c.restore()) //nolint:errcheck // a later start of this container must not restore it again; it is overwritten or swept
-	return d.restored(ctx, r, begin, d.start(ctx, r.Container, ""))
+	return d.restored(ctx, r, begin, d.begin(ctx, r.Container, ""))
 }
 
 // runOutliving runs a program in a session of its own: it goes on if we are killed, and whoever comes after us finds its pid in work.

@@ -297,6 +297,9 @@ func (k *Keeper) sweepConf(ctx context.Context) {
 				id = strings.TrimSuffix(id, filepath.Ext(id))
 			}
 			if _, err := k.o.Engine.Inspect(ctx, id); errors.Is(err, container.ErrNotFound) {
+				if detachBelow(k.store.path(dir+"/"+e.Name())) != nil {
+					continue
+				}
 				_ = k.store.root.RemoveAll(dir + "/" + e.Name()) // tried again at the next start
 			}
 		}

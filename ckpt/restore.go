@@ -207,7 +207,7 @@ func (k *Keeper) letGo(ctx context.Context, d driver, src *source, r Ref, id str
 	work := filepath.Join(k.store.path(scratchDir), id)
 	b, err := json.Marshal(r)
 	if err == nil {
-		err = os.RemoveAll(work)
+		err = RemoveAll(work)
 	}
 	if err == nil {
 		err = os.Mkdir(work, 0o700)
@@ -227,6 +227,9 @@ func (k *Keeper) letGo(ctx context.Context, d driver, src *source, r Ref, id str
 		Container: id, Images: filepath.Join(src.path, imagesName), Work: work, Counter: counted, Allow: src.m.Allow, Init: src.m.Container.Init,
 	})
 	if err != nil {
+		if lctx.Err() != nil && ctx.Err() == nil {
+			return out, fmt.Errorf("%w: %w: %w", ErrRestore, errLimit, err)
+		}
 		if client.IsErrConnectionFailed(err) || ctx.Err() != nil {
 			return out, fmt.Errorf("restore %s: %w", r, err) // nothing is known against the checkpoint
 		}

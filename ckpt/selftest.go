@@ -195,7 +195,7 @@ func (t *selftest) clear(ctx context.Context, dir string, d driver, ids ...strin
 		errs = append(errs, err, rerr)
 		conf{filepath.Join(t.k.o.Dir, confDir), id}.clear()
 	}
-	if err := errors.Join(append(errs, os.RemoveAll(dir))...); err != nil {
+	if err := errors.Join(append(errs, RemoveAll(dir))...); err != nil {
 		return fmt.Errorf("clear up after the test of driver %s: %w", d.name(), err)
 	}
 	return nil

@@ -224,6 +224,9 @@ func (s *store) jobs() ([]string, error) {
 
 // remove removes a checkpoint's directory. It is renamed first, so that a half removed one is never taken for a damaged one.
 func (s *store) remove(name string) error {
+	if err := detachBelow(s.path(name)); err != nil {
+		return err
+	}
 	gone := name
 	if !strings.HasSuffix(name, goneExt) {
 		base, _, _ := strings.Cut(name, ".") // a job's name has no dot

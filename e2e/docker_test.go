@@ -67,11 +67,17 @@ func startSite(t *testing.T, release string, args ...string) *site {
 	if s.api, err = api.New(api.Options{Address: n.Path(siteDir + "/run/qosctl.sock")}); err != nil {
 		t.Fatal(err)
 	}
+	s.ready()
+	return s
+}
+
+// ready waits until the agent knows that it can checkpoint.
+func (s *site) ready() {
+	s.t.Helper()
 	s.until("ready, and able to checkpoint", time.Minute, func() bool {
-		d, err := s.api.Doctor(ctx)
+		d, err := s.api.Doctor(s.t.Context())
 		return err == nil && d.Driver != ""
 	})
-	return s
 }
 
 // nodeName is short: paths of sockets are.
@@ -151,13 +157,23 @@ func (s *site) until(what string, within time.Duration, ok func() bool) {
 	}
 }
 
+// qosctl runs a command on the node, again while the agent is away.
 func (s *site) qosctl(args ...string) string {
 	s.t.Helper()
-	out, err := s.n.Run(s.t.Context(), append([]string{"/usr/bin/qosctl", "--agent", siteDir + "/run/qosctl.sock"}, args...)...)
+	out, err := s.try(args...)
+	for until := time.Now().Add(30 * time.Second); err != nil && strings.Contains(out, "no agent at") && time.Now().Before(until); {
+		s.ready()
+		out, err = s.try(args...)
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return out
+}
+
+func (s *site) try(args ...string) (string, error) {
+	out, err := s.n.Run(s.t.Context(), append([]string{"/usr/bin/qosctl", "--agent", siteDir + "/run/qosctl.sock"}, args...)...)
+	return out, err
 }
 
 func (s *site) submit(file map[string]any) string {
@@ -175,12 +191,14 @@ func (s *site) submit(file map[string]any) string {
 	return id
 }
 
-func (s *site) job(id string) api.Job {
+// job is what the agent says of a job, once it answers: it may have been killed just now.
+func (s *site) job(id string) (j api.Job) {
 	s.t.Helper()
-	j, err := s.api.Job(s.t.Context(), id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.until("the agent answers", 30*time.Second, func() (ok bool) {
+		var err error
+		j, err = s.api.Job(s.t.Context(), id)
+		return err == nil
+	})
 	return j
 }
 

@@ -147,6 +147,7 @@ func TestKilled(t *testing.T) {
 					s.t = t
 					defer func() { s.t = outer }()
 					const n = 400
+					s.ready()
 					id := s.submit(dockerApp("/"+strings.NewReplacer(", in a ", "-").Replace(c.name), counting(n)))
 					s.running(id)
 					request := s.stopLater(id)

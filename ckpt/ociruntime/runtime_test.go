@@ -1,0 +1,207 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]call{
+		"":          {},
+		"--version": {global: []string{"--version"}},
+		"state x":   {command: "state", rest: []string{"x"}},
+		"--root /r --log=/l create --bundle /b --pid-file /p x": {
+			global: []string{"--root", "/r", "--log=/l"}, command: "create", rest: []string{"--bundle", "/b", "--pid-file", "/p", "x"},
+		},
+		"--systemd-cgroup --root /r start x": {global: []string{"--systemd-cgroup", "--root", "/r"}, command: "start", rest: []string{"x"}},
+	} {
+		if d := cmp.Diff(want, parse(strings.Fields(line)), cmp.AllowUnexported(call{}), cmp.Transformer("nil", func(s []string) []string { return append([]string{}, s...) })); d != "" {
+			t.Errorf("%q: %s", line, d)
+		}
+	}
+}
+
+// bundle makes a bundle whose annotation names a restore file below root.
+func bundle(t *testing.T, annotation string) string {
+	t.Helper()
+	dir := t.TempDir()
+	b, err := json.Marshal(map[string]any{"annotations": map[string]string{Annotation: annotation}})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// tree makes a root for restore files that is trusted.
+func tree(t *testing.T) string {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), "checkpoints")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestCreateBecomesRestore(t *testing.T) {
+	t.Parallel()
+	root := tree(t)
+	file := filepath.Join(root, "c.restore")
+	b := bundle(t, file)
+	line := []string{"--root", "/r", "create", "--bundle", b, "--pid-file", "/p", "--console-socket", "/s", "x"}
+	got, err := rewrite(parse(line), Config{Root: root}, "runc")
+	if err != nil || !slices.Equal(got, line) {
+		t.Errorf("without the file: %q, %v", got, err)
+	}
+	text := `{"version":1,"images":"` + root + `/i","work":"` + root + `/w","flags":["--file-locks"]}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err = rewrite(parse(line), Config{Root: root}, "runc")
+	want := []string{
+		"--root", "/r", "restore", "--detach", "--bundle", b, "--pid-file", "/p", "--console-socket", "/s",
+		"--image-path", root + "/i", "--work-path", root + "/w", "--file-locks", "x",
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("with the file: %q, %v", got, err)
+	}
+	if err := os.Chmod(file, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rewrite(parse(line), Config{Root: root}, "runc"); err == nil {
+		t.Errorf("a file that others can write is believed: %q", got)
+	}
+}
+
+func TestRestoreFilesThatAreNotBelieved(t *testing.T) {
+	t.Parallel()
+	root := tree(t)
+	for name, text := range map[string]string{
+		"no JSON":         `x`,
+		"another version": `{"version":2,"images":"` + root + `/i","work":"` + root + `/w"}`,
+		"images outside":  `{"version":1,"images":"/etc","work":"` + root + `/w"}`,
+		"images above":    `{"version":1,"images":"` + root + `/../i","work":"` + root + `/w"}`,
+		"no flag":         `{"version":1,"images":"` + root + `/i","work":"` + root + `/w","flags":["rm"]}`,
+		"another bundle":  `{"version":1,"images":"` + root + `/i","work":"` + root + `/w","flags":["--bundle=/x"]}`,
+	} {
+		if o, err := parseOrder([]byte(text), root); err == nil {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+	link := filepath.Join(root, "link")
+	if err := os.Symlink("/etc/passwd", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"/etc/passwd", root, root + "/../x", "relative", link} {
+		if o, err := readOrder(file, root); err == nil {
+			t.Errorf("%s is believed: %+v", file, o)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"--root /r create --bundle /b x", "start x", "--log", "create --bundle"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		args := strings.Fields(line)
+		c := parse(args)
+		if got := slices.Concat(c.global, nonEmpty(c.command), c.rest); c.command != "" && !slices.Equal(got, args) {
+			t.Errorf("%q is taken apart to %q", args, got)
+		}
+		c.create()
+	})
+}
+
+func FuzzOrder(f *testing.F) {
+	f.Add([]byte(`{"version":1,"images":"/c/i","work":"/c/w","flags":["--x"]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := parseOrder(b, "/c")
+		if err == nil && (!strings.HasPrefix(o.Images, "/c/") || !strings.HasPrefix(o.Work, "/c/")) {
+			t.Errorf("%q leads to %+v", b, o)
+		}
+	})
+}
+
+func TestRegister(t *testing.T) {
+	t.Parallel()
+	const ours = `{"path":"/p"}`
+	for name, c := range map[string]struct {
+		old, want string
+		changed   bool
+	}{
+		"no file":       {"", "{\n    \"runtimes\": {\n        \"qosctl\": {\n            \"path\": \"/p\"\n        }\n    }\n}\n", true},
+		"others stay":   {`{"z": 1, "runtimes": {"kata": {"path": "/k"}}, "a": [1,2]}`, `{"z":1,"runtimes":{"kata":{"path":"/k"},"qosctl":` + ours + `},"a":[1,2]}`, true},
+		"there already": {`{"runtimes":{"qosctl":{"path":"/p"}}}`, `{"runtimes":{"qosctl":` + ours + `}}`, false},
+		"another path":  {`{"runtimes":{"qosctl":{"path":"/old"}}}`, `{"runtimes":{"qosctl":` + ours + `}}`, true},
+	} {
+		got, changed, err := register([]byte(c.old), "/p")
+		if err != nil || changed != c.changed || compact(t, got) != compact(t, []byte(c.want)) {
+			t.Errorf("%s: %s, %v, %v", name, got, changed, err)
+		}
+	}
+	for text, want := range map[string]string{"{\n\"a\": 1,\n}": "line 3", "[]": "no JSON object", `{"runtimes": 3}`: "runtimes", "{} {}": "something follows"} {
+		if got, _, err := register([]byte(text), "/p"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %s, %v", text, got, err)
+		}
+	}
+	back, changed, err := unregister([]byte(`{"runtimes":{"qosctl":{"path":"/p"}},"debug":true}`))
+	if err != nil || !changed || compact(t, back) != `{"debug":true}` {
+		t.Errorf("taken out: %s, %v, %v", back, changed, err)
+	}
+}
+
+func compact(t *testing.T, b []byte) string {
+	t.Helper()
+	o, err := parseObject(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v json.RawMessage = o.encode()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := Paths{
+		Binary: filepath.Join(dir, "qosctl"), Runtime: filepath.Join(dir, "libexec", Name), Daemon: filepath.Join(dir, "docker", "daemon.json"),
+		PIDFile: filepath.Join(dir, "docker.pid"), Proc: "/proc",
+	}
+	if err := os.WriteFile(p.Binary, []byte("one"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	in, err := Install(t.Context(), p)
+	if err != nil || !in.Changed || in.Copy != "" || in.Reloaded {
+		t.Errorf("first: %+v, %v", in, err)
+	}
+	if err := os.WriteFile(p.Binary, []byte("two"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	in, err = Install(t.Context(), p)
+	if b, rerr := os.ReadFile(p.Runtime); err != nil || in.Changed || rerr != nil || string(b) != "two" {
+		t.Errorf("again: %+v, %v; %q, %v", in, err, b, rerr)
+	}
+	if err := os.WriteFile(p.Daemon, []byte("{broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Install(t.Context(), p); err == nil {
+		t.Error("a broken daemon.json is taken")
+	}
+	if b, err := os.ReadFile(p.Daemon); err != nil || string(b) != "{broken" {
+		t.Errorf("it was changed: %q, %v", b, err)
+	}
+}

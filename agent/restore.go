@@ -361,7 +361,7 @@ func (a *Agent) recoverCheckpoints(ctx context.Context) {
 	}
 	for _, c := range report.Checks {
 		if !c.OK {
-			a.log.Warn("checkpoints: "+c.Name, "finding", c.Text, "remedy", c.Remedy)
+			a.log.Warn("self-test of checkpoints", "check", c.Name, "finding", c.Text, "remedy", c.Remedy)
 		}
 	}
 	a.log.Info("checkpoints", "driver", report.Driver)

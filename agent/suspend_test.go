@@ -99,6 +99,7 @@ func (k *fakeKeeper) Restore(ctx context.Context, r ckpt.Ref, s container.Spec) 
 func (*fakeKeeper) Resumed(context.Context, ckpt.Ref, string) (ckpt.Restored, error) {
 	return ckpt.Restored{}, ckpt.ErrNone
 }
+
 func (k *fakeKeeper) Back(context.Context, ckpt.Ref) (ckpt.Restored, error) {
 	return ckpt.Restored{}, k.back
 }

@@ -34,7 +34,7 @@ func (c conf) annotate(s *container.Spec) {
 }
 
 // criuOptions are the lines of a CRIU configuration file (criu(8)).
-func criuOptions(a Allow, init, v2 bool) []string {
+func criuOptions(a Allow, v2 bool) []string {
 	lines := []string{"ghost-limit 64M", "link-remap"}
 	add := func(on bool, line string) {
 		if on {
@@ -44,7 +44,6 @@ func criuOptions(a Allow, init, v2 bool) []string {
 	add(a.FileLocks, "file-locks")
 	add(a.TCPEstablished, "tcp-established")
 	add(a.TCPClose, "tcp-close")
-	add(init, "mntns-compat-mode")   // docker-init's mounts can't be restored otherwise
 	add(v2, "manage-cgroups=ignore") // runc < 1.2 leaves restored processes in the old container's cgroup
 	return lines
 }
@@ -69,6 +68,8 @@ func (c conf) writeHook(fs *cgroup.FS, g cgroup.Group, zero string) error {
 	}
 	script := fmt.Sprintf(`#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = pre-resume ] || exit 0
+# CRIU makes the network namespace of a container without a network anew, and leaves its loopback down.
+nsenter -t "$CRTOOLS_INIT_PID" -n ip link set lo up 2>/dev/null
 echo $$ >%[1]s
 p=$PPID
 for _ in 1 2 3; do

@@ -67,12 +67,13 @@ func needShell(t *testing.T, o Options) {
 
 // rig is a Keeper with a driver, and the containers of one execution.
 type rig struct {
-	t    *testing.T
-	o    Options
-	k    *Keeper
-	n    int // incarnation
-	base time.Duration
-	zero time.Duration
+	t     *testing.T
+	o     Options
+	k     *Keeper
+	n     int // incarnation
+	base  time.Duration
+	zero  time.Duration
+	allow Allow
 }
 
 // drivers that work on this node.
@@ -159,7 +160,7 @@ func (r *rig) group() cgroup.Group {
 func (r *rig) take(keep bool) (Manifest, error) {
 	return r.k.Take(r.t.Context(), Order{
 		Job: jobUUID, Name: "/test", Epoch: uint64(r.n), Execution: 1, Incarnation: r.n, Container: r.id(r.n), Group: r.group(),
-		Base: r.base, Zero: r.zero, Keep: keep,
+		Base: r.base, Zero: r.zero, Keep: keep, Allow: r.allow,
 	})
 }
 
@@ -224,6 +225,7 @@ func (r *rig) await(what string, ok func(out string) bool) string {
 	}
 }
 
+// last is the last line of an output.
 func last(out string) string {
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 	return lines[len(lines)-1]

@@ -52,8 +52,8 @@ func unescapeMount(s string) string {
 
 // RemoveAll removes a directory of checkpoints, and what CRIU may have left mounted in it.
 func RemoveAll(dir string) error {
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		if err := detachBelow(real); err != nil {
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		if err := detachBelow(target); err != nil {
 			return err
 		}
 	}

@@ -153,7 +153,10 @@ func (b base) prepareRestore(r restore, more ...string) (conf, error) {
 	if err := c.writeHook(b.cgroups, r.Counter, filepath.Join(r.Work, zeroName)); err != nil {
 		return c, err
 	}
-	lines := append(criuOptions(r.Allow, r.Init, b.v2()), "action-script "+c.hook())
+	lines := append(criuOptions(r.Allow, b.v2()), "action-script "+c.hook())
+	if r.Init { // docker-init's mounts can't be restored otherwise; a dump refuses the option
+		lines = append(lines, "mntns-compat-mode")
+	}
 	return c, c.writeCRIU(append(lines, more...))
 }
 

@@ -86,7 +86,7 @@ func (d *dockerDriver) dump(ctx context.Context, o dump) (stats DumpStats, err e
 	if err != nil {
 		return stats, err
 	}
-	if err := d.confOf(o.Container).writeCRIU(append(criuOptions(o.Allow, o.Init, d.v2()), places(l, o.Work, dumpLog)...)); err != nil {
+	if err := d.confOf(o.Container).writeCRIU(append(criuOptions(o.Allow, d.v2()), places(l, o.Work, dumpLog)...)); err != nil {
 		return stats, err
 	}
 	if err := os.RemoveAll(own); err != nil { // of a dump that failed

@@ -58,7 +58,7 @@ func (d *runtimeDriver) dump(ctx context.Context, o dump) (stats DumpStats, err 
 	if err != nil {
 		return stats, err
 	}
-	if err := d.confOf(o.Container).writeCRIU(criuOptions(o.Allow, o.Init, d.v2())); err != nil {
+	if err := d.confOf(o.Container).writeCRIU(criuOptions(o.Allow, d.v2())); err != nil {
 		return stats, err
 	}
 	args := []string{"--root", root, "checkpoint", "--image-path", o.Images, "--work-path", o.Work}
@@ -109,8 +109,8 @@ func runOutliving(ctx context.Context, work, name string, args ...string) error 
 	if err != nil {
 		return fmt.Errorf("run %s: %w", name, err)
 	}
-	defer out.Close() //nolint:errcheck // the program's own
-	cmd := exec.Command(name, args...)
+	defer out.Close()                                                     //nolint:errcheck // the program's own
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), name, args...) // it is ended below, with all that it has started
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -127,7 +127,7 @@ func runOutliving(ctx context.Context, work, name string, args ...string) error 
 	case err = <-done:
 	case <-ctx.Done():
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // may have ended just now
-		<-done
+		<-done                                        //nolint:errcheck // it was killed
 		return fmt.Errorf("%s was stopped: %w", name, context.Cause(ctx))
 	}
 	if err == nil {

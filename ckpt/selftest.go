@@ -96,24 +96,24 @@ func (t *selftest) run(ctx context.Context) string {
 	return ""
 }
 
-// remedies say what a driver needs.
-func remedyOf(name string, info system.Info) (missing error, remedy string) {
+// remedyOf says what a driver lacks, and what helps if its test fails.
+func remedyOf(name string, info system.Info) (remedy string, missing error) {
 	if name == "docker" {
 		if !info.ExperimentalBuild {
-			return errors.New("Docker's checkpoints are switched off"), `"experimental": true in /etc/docker/daemon.json`
+			return `"experimental": true in /etc/docker/daemon.json`, errors.New("checkpoints are switched off in Docker")
 		}
-		return nil, "where this Docker can't restore (28 and its neighbours): qosctl oci-runtime install"
+		return "where this Docker can't restore (28 and its neighbours): qosctl oci-runtime install", nil
 	}
 	if _, ok := info.Runtimes["qosctl"]; !ok {
-		return errors.New("our OCI runtime is not registered with Docker"), "qosctl oci-runtime install"
+		return "qosctl oci-runtime install", errors.New("our OCI runtime is not registered with Docker")
 	}
-	return nil, "criu check --all says what the kernel lacks; on a machine without hardware breakpoints CRIU needs CRIU_FAULT=130 in its environment"
+	return "criu check --all says what the kernel lacks; on a machine without hardware breakpoints CRIU needs CRIU_FAULT=130 in its environment", nil
 }
 
 // try takes a driver through a checkpoint and a restore.
 func (t *selftest) try(ctx context.Context, d driver, info system.Info) bool {
 	begin := time.Now()
-	err, remedy := remedyOf(d.name(), info)
+	remedy, err := remedyOf(d.name(), info)
 	if err == nil {
 		err = t.cycle(ctx, d, "/idle")
 	}
@@ -201,7 +201,7 @@ func (t *selftest) clear(ctx context.Context, dir string, d driver, ids ...strin
 	return nil
 }
 
-// Sweep removes containers that a self-test of a killed agent has left.
+// sweepTests removes containers that a self-test of a killed agent has left.
 func (k *Keeper) sweepTests(ctx context.Context) error {
 	list, err := k.o.Docker.ContainerList(ctx, dcontainer.ListOptions{All: true})
 	if err != nil {
@@ -247,7 +247,7 @@ func (t *selftest) image(ctx context.Context) error {
 	return errors.Join(err, r.Close())
 }
 
-// remembered are findings that a report must not share with its reader.
+// clone is a report whose findings its reader may keep.
 func (r Report) clone() Report {
 	r.Checks = slices.Clone(r.Checks)
 	return r

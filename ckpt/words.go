@@ -21,6 +21,8 @@ func sayings() []saying {
 		s(`Some file locks are hold`, "it holds file locks (checkpoint.file_locks: true lets CRIU carry them)"),
 		s(`Connected TCP socket`, "it has an established TCP connection (checkpoint.tcp: keep, where it will have the same address again, or close)"),
 		s(`Can't get 1:16 opt|sk-inet.*Operation not supported`, "it has an IP socket, which this version of CRIU can't save on this kernel (CRIU 4.2 can)"),
+		s(`Unsupported proto 262`, "it listens on an MPTCP socket, which CRIU can't save (a Go program: set GODEBUG=multipathtcp=0 in its environment)"),
+		s(`Can't connect inet socket back`, "its TCP connection can't be made again: with network none nothing can be reached after a restore, use host"),
 		s(`No mapping for .*mountpoint`, "a mount of the checkpointed container is missing in the new one: volumes must be the same"),
 		s(`Unable to statfs|mnt-v2`, "its mounts can't be made again; with docker-init CRIU needs mntns-compat-mode"),
 		s(`has bad size|File .* bad mode`, "a file that it had open has changed since"),

@@ -140,7 +140,9 @@ func TestKilled(t *testing.T) {
 				{"dockerd, in a dump", dumping, func() { s.must(s.n.KillDocker(t.Context(), false)) }},
 				{"dockerd, in a restore", restoring, func() { s.must(s.n.KillDocker(t.Context(), false)) }},
 				{"runc, in a dump", dumping, func() { s.sh(`p=$(pgrep -o -f 'runc .*checkpoint') && kill -9 $p; true`) }},
-				{"criu, in a restore", restoring, func() { s.sh(`for i in 1 2 3 4 5 6 7 8 9 10; do p=$(pgrep -o -x criu) && kill -9 $p && break; sleep 0.02; done; true`) }},
+				{"criu, in a restore", restoring, func() {
+					s.sh(`for i in 1 2 3 4 5 6 7 8 9 10; do p=$(pgrep -o -x criu) && kill -9 $p && break; sleep 0.02; done; true`)
+				}},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					outer := s.t

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"qosctl/e2e/node"
+	"qosctl/e2e/programs"
 )
 
 // TestOnNodes runs the tests of the packages that need a real Docker or CRIU in nodes of both kinds.
@@ -17,6 +19,7 @@ func TestOnNodes(t *testing.T) {
 	if !wanted() {
 		t.Skip("end-to-end tests run as root with QOSCTL_E2E=1: make e2e")
 	}
+	only := os.Getenv("QOSCTL_E2E_ONLY") // of a person who works on some tests; "": all, and the most important one must have run
 	packages := map[string]string{"docker.test": "qosctl/container/docker", "ckpt.test": "qosctl/ckpt"}
 	files := map[string]string{"/usr/libexec/qosctl/qosctl-runtime": filepath.Join(bin, "qosctl")}
 	for name, pkg := range packages {
@@ -28,6 +31,7 @@ func TestOnNodes(t *testing.T) {
 		}
 		files["/tests/"+name] = out
 	}
+	files["/tests/programs.tar"] = buildPrograms(t)
 	for _, release := range []string{node.Trixie, node.Forky} {
 		t.Run(release, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
@@ -42,13 +46,34 @@ func TestOnNodes(t *testing.T) {
 				}
 			}()
 			for name, pkg := range packages {
-				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m")
+				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m", "-test.run="+only)
 				passed := strings.Count(out, "--- PASS:")
 				t.Logf("%s: %d passed, %d skipped", pkg, passed, strings.Count(out, "--- SKIP:"))
-				if err != nil || !strings.Contains(out, "--- PASS: Test"+map[string]string{"docker.test": "Conformance", "ckpt.test": "Generations"}[name]) {
+				if only != "" {
+					t.Log(out)
+				}
+				if err != nil || only == "" && !strings.Contains(out, "--- PASS: Test"+map[string]string{"docker.test": "Conformance", "ckpt.test": "Generations"}[name]) {
 					t.Errorf("%s: %v\n%s", pkg, err, tail([]byte(out), 6<<10))
 				}
 			}
 		})
 	}
+}
+
+// buildPrograms makes the image of the programs that must survive a checkpoint.
+func buildPrograms(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	p, err := programs.Build(t.Context(), dir)
+	if err != nil && !errors.Is(err, programs.ErrNoCompiler) {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "programs.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.Tar(f, nil), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
 }

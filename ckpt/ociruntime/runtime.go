@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,9 +15,10 @@ import (
 )
 
 const (
-	// Annotation names the file that says what to restore; Env is read where the engine knows no annotations (Docker API < 1.43).
+	// Annotation names the file that says what to restore.
 	Annotation = "org.qosctl.restore"
-	Env        = "QOSCTL_RESTORE"
+	// Env is read instead where the engine knows no annotations (Docker API < 1.43).
+	Env = "QOSCTL_RESTORE"
 	// Name is the base name under which the binary acts as this runtime.
 	Name = "qosctl-runtime"
 
@@ -164,7 +166,7 @@ func nonEmpty(s string) []string {
 
 // restored says whether a container that is to be started was restored, and so runs already.
 func restored(runc string, global []string, id string) (bool, error) {
-	out, err := exec.Command(runc, append(slices.Clone(withoutLog(global)), "state", id)...).Output()
+	out, err := exec.CommandContext(context.Background(), runc, append(slices.Clone(withoutLog(global)), "state", id)...).Output()
 	if err != nil {
 		return false, fmt.Errorf("look at container %s: %w", id, err)
 	}

@@ -166,7 +166,7 @@ func compact(t *testing.T, b []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v json.RawMessage = o.encode()
+	v := o.encode()
 	out, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)

@@ -116,12 +116,12 @@ func (b *bench) complete(s *container.Spec) {
 	if s.Image == "" {
 		s.Image = b.Image
 	}
-	if len(b.Setup.Labels) > 0 {
+	if len(b.Labels) > 0 {
 		s.Labels = maps.Clone(s.Labels)
 		if s.Labels == nil {
 			s.Labels = map[string]string{}
 		}
-		for k, v := range b.Setup.Labels {
+		for k, v := range b.Labels {
 			if _, ok := s.Labels[k]; !ok {
 				s.Labels[k] = v
 			}

@@ -1,9 +1,7 @@
 package docker
 
 import (
-	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
@@ -132,10 +130,4 @@ func moment(text string) time.Time {
 		return time.Time{}
 	}
 	return t
-}
-
-// alive says whether a process is there.
-func alive(pid int) bool {
-	p, err := os.FindProcess(pid)
-	return err == nil && p.Signal(syscall.Signal(0)) == nil
 }

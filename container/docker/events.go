@@ -56,7 +56,7 @@ func (e *Engine) follow(ctx context.Context, since time.Time, out chan<- contain
 			case <-ctx.Done():
 				return last
 			}
-		case <-errs:
+		case <-errs: //nolint:errcheck // the connection is made anew
 			return last
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,9 +87,7 @@ func (n *Node) begin(root string) error {
 		"experimental": true, "live-restore": true, "exec-opts": []string{"native.cgroupdriver=cgroupfs"},
 		"runtimes": map[string]any{"qosctl": map[string]any{"path": "/usr/libexec/qosctl/qosctl-runtime"}},
 	}
-	for k, v := range n.o.Daemon {
-		daemon[k] = v
-	}
+	maps.Copy(daemon, n.o.Daemon)
 	b, err := json.Marshal(daemon)
 	if err != nil {
 		return err
@@ -105,7 +104,7 @@ func (n *Node) begin(root string) error {
 	}
 	defer log.Close() //nolint:errcheck // the node's own
 	join := n.joinScript() + `exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c "$1" init "$2" "$3" "$4"`
-	n.cmd = exec.Command("sh", "-c", join, "node", initScript, n.o.Name, root, n.dir)
+	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	if err := n.cmd.Start(); err != nil {

@@ -107,7 +107,7 @@ func mirrorOf(apt string) (string, error) {
 func readMirror(r io.Reader) string {
 	in := bufio.NewScanner(r)
 	for in.Scan() {
-		for _, f := range strings.Fields(strings.TrimPrefix(strings.TrimSpace(in.Text()), "URIs:")) {
+		for f := range strings.FieldsSeq(strings.TrimPrefix(strings.TrimSpace(in.Text()), "URIs:")) {
 			if strings.HasPrefix(f, "http") && strings.HasSuffix(strings.TrimRight(f, "/"), "/debian") && !strings.HasPrefix(in.Text(), "#") {
 				return f
 			}

@@ -1,0 +1,255 @@
+package ckpt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+
+	"qosctl/container"
+)
+
+// survive is a program of package e2e/programs (or a shell command) that is checkpointed and restored: it looks itself whether all is as it
+// was, and must go on counting where it was.
+type survive struct {
+	args     []string
+	options  []container.Option
+	mounts   []container.Mount
+	allow    Allow
+	network  string // "": none
+	refused  string // what a checkpoint without allow is refused with; "": it is taken
+	onTrixie string // what it is refused with there, whatever is allowed: CRIU 4.1 and this kernel
+}
+
+const (
+	programsImage = "qosctl-test:programs"
+	programsTar   = "/tests/programs.tar" // e2e puts it there
+	job           = "/bin/job"
+)
+
+func programs() map[string]survive {
+	option := func(list ...string) (out []container.Option) {
+		for i := 0; i < len(list); i += 2 {
+			out = append(out, container.Option{Key: list[i], Value: list[i+1]})
+		}
+		return out
+	}
+	run := func(args ...string) []string { return append(append([]string{job}, args...), "-every", "20ms") }
+	const socket = "IP socket"
+	return map[string]survive{
+		"single-threaded":         {args: []string{"/bin/counter-static", "20000"}},
+		"linked dynamically":      {args: []string{"/bin/counter-dynamic", "20000"}},
+		"OpenMP":                  {args: []string{"/bin/omp", "32", "2"}},
+		"many threads":            {args: run("burn", "-threads", "4")},
+		"output all the time":     {args: []string{job, "writer", "-every", "1ms"}},
+		"files of its layer":      {args: run("files")},
+		"tmpfs and shared memory": {args: run("tmpfs"), options: option("tmpfs", "/scratch")},
+		"a terminal":              {args: run("tty"), options: option("tty", "true")},
+		"an init":                 {args: run("counter"), options: option("init", "true")},
+		"a bind mount and a volume": {args: []string{job, "volume", "-every", "20ms", "/bind", "/volume"}, mounts: []container.Mount{
+			{Source: "/var/tmp/qosctl-bound", Target: "/bind"}, {Source: "qosctl-test-volume", Target: "/volume"},
+		}},
+		"file locks":         {args: run("locks"), allow: Allow{FileLocks: true}, refused: "lock"},
+		"a listening socket": {args: run("listen"), onTrixie: socket},
+		"a connection":       {args: run("pair"), network: "host", allow: Allow{TCPEstablished: true}, refused: "TCP connection", onTrixie: "TCP connection"},
+	}
+}
+
+// needPrograms imports the image of the programs.
+func needPrograms(t *testing.T, o Options) {
+	t.Helper()
+	if _, err := o.Docker.ImageInspect(t.Context(), programsImage); err == nil {
+		return
+	}
+	f, err := os.Open(programsTar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := o.Docker.ImageImport(t.Context(), image.ImportSource{Source: f, SourceName: "-"}, programsImage, image.ImportOptions{})
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+		_ = r.Close() // read to its end
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPrograms checkpoints and restores what jobs may be.
+func TestPrograms(t *testing.T) {
+	if os.Getenv("QOSCTL_NODE") != "" {
+		if err := os.MkdirAll("/var/tmp/qosctl-bound", 0o777); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.RemoveAll("/var/tmp/qosctl-bound") }) // of the node
+	}
+	for name, p := range programs() {
+		for _, driver := range drivers() {
+			t.Run(name+"/"+driver, func(t *testing.T) { p.run(t, driver) })
+		}
+	}
+}
+
+func (p survive) run(t *testing.T, driver string) {
+	r := newRig(t, driver)
+	needPrograms(t, r.o)
+	if len(p.args) > 0 && p.args[0] == "/bin/omp" || strings.HasPrefix(p.args[0], "/bin/counter") {
+		needCompiled(t, r.o, p.args[0])
+	}
+	spec := func(n int) container.Spec {
+		s := r.spec(n, "")
+		s.Image, s.Args, s.Options, s.Mounts, s.Env = programsImage, p.args, p.options, p.mounts, []string{"GODEBUG=multipathtcp=0"}
+		if p.network != "" {
+			s.Network = p.network
+		}
+		return s
+	}
+	r.start(spec(1))
+	some := func(out string) bool { return strings.Count(out, "\n") > 10 }
+	before := r.await("it counts", some)
+	refused, cannot := p.refused, os.Getenv("QOSCTL_NODE") == "trixie" && p.onTrixie != ""
+	if cannot {
+		refused = p.onTrixie
+	}
+	if refused != "" {
+		_, err := r.take(false)
+		if err == nil || !strings.Contains(err.Error(), refused) || !errors.Is(err, ErrRefused) && !errors.Is(err, ErrDump) {
+			t.Fatalf("take: %v, want one that says %q", err, refused)
+		}
+		r.await("it counts on", func(out string) bool { return len(out) > len(before)+20 })
+		if cannot {
+			return
+		}
+	}
+	r.allow = p.allow
+	r.next(spec(2), false)
+	after := r.await("it counts on", some)
+	i, err := r.o.Engine.Inspect(t.Context(), r.id(2))
+	if err != nil || i.State != container.Running {
+		t.Fatalf("it is %s (%v), exit %+v", i.State, err, i.Exit)
+	}
+	whole := strings.ReplaceAll(r.output(1)+after, "\r", "") // a terminal's
+	whole = whole[:strings.LastIndex(whole, "\n")]
+	for n, l := range strings.Split(whole, "\n") {
+		if number, _, _ := strings.Cut(l, " "); number != strconv.Itoa(n+1) {
+			t.Fatalf("line %d of %d before and %d after is %q", n+1, strings.Count(r.output(1), "\n"), strings.Count(after, "\n"), l)
+		}
+	}
+}
+
+// needCompiled skips the test of a C program where there was no compiler for it.
+func needCompiled(t *testing.T, o Options, path string) {
+	t.Helper()
+	c, err := o.Docker.ContainerCreate(t.Context(), &dcontainer.Config{Image: programsImage, Cmd: []string{path}}, nil, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := o.Docker.ContainerRemove(context.WithoutCancel(t.Context()), c.ID, dcontainer.RemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := o.Docker.ContainerStatPath(t.Context(), c.ID, path); err != nil {
+		t.Skipf("SKIPPED, there was no C compiler for %s: %v", path, err)
+	}
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+const counts = `i=0; while :; do i=$((i+1)); echo $i; usleep 20000; `
+
+// TestKeep checkpoints a job that goes on running, then goes back to that checkpoint.
+func TestKeep(t *testing.T) {
+	for _, driver := range drivers() {
+		t.Run(driver, func(t *testing.T) {
+			r := newRig(t, driver)
+			command := counts + `done`
+			r.start(r.spec(1, command))
+			r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
+			m, err := r.take(true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			from := number(t, last(strings.TrimSpace(r.output(1))))
+			r.await("it counts on", func(out string) bool { return strings.Count(out, "\n") > from+10 })
+			if _, _, err := r.k.Seal(t.Context(), m.ref()); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.o.Engine.Stop(t.Context(), r.id(1), 0); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.k.Restore(t.Context(), m.ref(), r.spec(2, command)); err != nil {
+				t.Fatal(err)
+			}
+			r.n = 2
+			out := r.await("it counts again", func(out string) bool { return strings.Count(out, "\n") > 3 })
+			if first := number(t, strings.Split(out, "\n")[0]); first < from-1 || first > from+3 {
+				t.Errorf("it goes on with %d, the checkpoint was at about %d", first, from)
+			}
+		})
+	}
+}
+
+// TestHang stops a dump at its time limit: the job goes on.
+func TestHang(t *testing.T) {
+	r := newRig(t, drivers()[0])
+	r.start(r.spec(1, counts+`done`))
+	before := r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
+	ctx, stop := context.WithTimeoutCause(t.Context(), 150*time.Millisecond, errors.New("the test's patience is over"))
+	defer stop()
+	_, err := r.k.Take(ctx, Order{Job: jobUUID, Name: "/test", Execution: 1, Incarnation: 1, Container: r.id(1), Group: r.group()})
+	if err == nil {
+		t.Skip("the dump was faster")
+	}
+	if !errors.Is(err, ErrDump) {
+		t.Errorf("got %v", err)
+	}
+	r.await("it counts on", func(out string) bool { return len(out) > len(before)+40 })
+	if list, err := r.k.List(t.Context(), jobUUID); err != nil || len(list) != 0 {
+		t.Errorf("left: %+v, %v", list, err)
+	}
+}
+
+// TestBack restores a checkpoint into the container that it was taken of.
+func TestBack(t *testing.T) {
+	for _, driver := range drivers() {
+		t.Run(driver, func(t *testing.T) {
+			r := newRig(t, driver)
+			r.start(r.spec(1, counts+`done`))
+			r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
+			m, err := r.take(false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			had := strings.Count(r.output(1), "\n")
+			out, err := r.k.Back(t.Context(), m.ref())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Zero < m.Counter {
+				t.Errorf("its account begins at %s, before %s", out.Zero, m.Counter)
+			}
+			all := r.await("it counts on", func(out string) bool { return strings.Count(out, "\n") > had+10 })
+			for n, l := range strings.Split(strings.TrimSpace(all), "\n") {
+				if number(t, l) != n+1 {
+					t.Fatalf("line %d is %q", n+1, l)
+				}
+			}
+		})
+	}
+}

@@ -65,7 +65,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err := n.sweep(); err != nil {
 		return nil, fmt.Errorf("sweep what a former node %s left: %w", o.Name, err)
 	}
-	if err := n.begin(root); err != nil {
+	if err := n.begin(root); err != nil { //nolint:contextcheck // ctx bounds the start, not the node's life
 		return nil, errors.Join(fmt.Errorf("start node %s: %w", o.Name, err), n.Stop())
 	}
 	ctx, stop := context.WithTimeout(ctx, startTime)

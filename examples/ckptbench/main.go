@@ -78,7 +78,7 @@ func parse(args []string, errOut io.Writer) (o options, err error) {
 		return o, err
 	}
 	o.releases = strings.Split(*releases, ",")
-	for _, text := range strings.Split(*sizes, ",") {
+	for text := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || o.runs < 1 {
 			err = fmt.Errorf("-mib %s -runs %d: sizes and runs count from 1", *sizes, o.runs)

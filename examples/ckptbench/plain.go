@@ -50,15 +50,12 @@ func (p *plain) once(ctx context.Context, mib int) (s sample, err error) {
 func (p *plain) down(ctx context.Context, id string, begin time.Time) (time.Duration, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, time.Minute, errors.New("the restored job prints nothing"))
 	defer stop()
-	for { // until there are lines of after the restore
-		n, err := p.h.await(ctx, id, 0)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := p.h.await(ctx, id, n+enough); err != nil {
-			return 0, err
-		}
-		break
+	n, err := p.h.await(ctx, id, 0)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := p.h.await(ctx, id, n+enough); err != nil { // lines of after the restore
+		return 0, err
 	}
 	if err := p.h.engine.Stop(ctx, id, 0); err != nil {
 		return 0, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -63,7 +64,7 @@ func connect(s *net.TCPListener) (a, b *net.TCPConn, err error) {
 	if err := s.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return nil, nil, err
 	}
-	c, err := net.DialTimeout("tcp", s.Addr().String(), 5*time.Second) // the kernel takes it; accept comes after
+	c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(context.Background(), "tcp", s.Addr().String()) // the kernel takes it; accept comes after
 	if err != nil {
 		return nil, nil, err
 	}

@@ -107,7 +107,7 @@ func (d *devDirectory) clear(keep bool) error {
 	var errs []error
 	for _, name := range []string{"run", "data", "devmesos", "agent.yaml", "qosctl"} {
 		if !keep {
-			errs = append(errs, os.RemoveAll(filepath.Join(d.path, name)))
+			errs = append(errs, removeAll(filepath.Join(d.path, name)))
 		}
 	}
 	errs = append(errs, d.lock.Truncate(0))
@@ -115,6 +115,18 @@ func (d *devDirectory) clear(keep bool) error {
 		return fmt.Errorf("remove what is in the directory of dev: %w", err)
 	}
 	return nil
+}
+
+// removeAll removes a directory tree into which somebody may still write: a shim notes how its container ended after that was killed.
+func removeAll(path string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(5 * time.Second); ; <-tick.C {
+		err := os.RemoveAll(path)
+		if !errors.Is(err, syscall.ENOTEMPTY) || time.Now().After(until) {
+			return err
+		}
+	}
 }
 
 // remove takes away what the setup made and the directory, unless they are to be kept.

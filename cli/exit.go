@@ -40,6 +40,7 @@ const exitCodes = `Exit codes of qosctl:
     8  conflict: the name is taken, or somebody else is changing the same thing
     9  the framework refused, or could not be reached
    10  not permitted
+   75  run: the job's checkpoint can't be restored on this node; it is kept
   130  interrupted
 
 With several jobs, wait exits with the worst of their codes: 4 before 3 before 0.

@@ -34,10 +34,11 @@ race: ## the same tests under the race detector
 fuzz: ## every fuzz target for its share of FUZZTIME
 	GO=$(GO) tools/fuzz $(FUZZTIME)
 
-bench: build ## cgroup reader, policies, linpack; the idle agent's memory, start and size
+bench: build ## cgroup reader, policies, linpack; the idle agent's memory, start and size; downtime of stop and restore (as root)
 	@echo "load: $$(cut -d ' ' -f 1-3 /proc/loadavg) (figures count only below 4)"
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run ./examples/bench -qosctl bin/qosctl
+	$(GO) run ./examples/ckptbench -qosctl bin/qosctl
 
 lint: bin/golangci-lint bin/gofumpt ## gofumpt and golangci-lint, as pinned in tools/go.mod
 	@unformatted=$$(bin/gofumpt -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: not formatted:"; echo "$$unformatted"; exit 1; fi

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -227,8 +228,11 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 	if err != nil && !gone {
 		return false, err
 	}
-	runs := !gone && c.State.Running
 	whole := k.complete(filepath.Join(base, imagesName), work)
+	runs := !gone && c.State.Running
+	if whole && runs && !p.Manifest.Kept { // CRIU has ended its processes; Docker notices some tenths of a second later
+		runs = !k.ends(ctx, id)
+	}
 	if !gone && whole && runs == p.Manifest.Kept {
 		if !p.Manifest.Kept {
 			if _, err := k.o.Engine.Wait(ctx, id); err != nil {
@@ -252,21 +256,54 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 	return false, k.store.remove(e.name)
 }
 
+// ends says whether a container ends within undoTime.
+func (k *Keeper) ends(ctx context.Context, id string) bool {
+	ctx, stop := context.WithTimeout(ctx, undoTime)
+	defer stop()
+	_, err := k.o.Engine.Wait(ctx, id)
+	return err == nil
+}
+
 // awaitDumper waits for the process that dumps; one that takes too long is killed.
 func (k *Keeper) awaitDumper(ctx context.Context, work string, most time.Duration) {
 	until := time.Now().Add(most)
 	for {
-		p, lives := dumper(work)
-		if !lives || ctx.Err() != nil {
+		p, ours := dumper(work)
+		others := openedBelow(k.proc(), filepath.Dir(work))
+		if !ours && len(others) == 0 || ctx.Err() != nil {
 			return
 		}
 		if time.Now().After(until) {
-			_ = unix.Kill(-p.pid, unix.SIGKILL) // its session: CRIU too
+			if ours {
+				_ = unix.Kill(-p.pid, unix.SIGKILL) // its session: CRIU too
+			}
+			for _, pid := range others {
+				_ = unix.Kill(pid, unix.SIGKILL) // may have ended just now
+			}
 		}
 		if pause(ctx, 50*time.Millisecond) != nil {
 			return
 		}
 	}
+}
+
+// openedBelow lists the processes, but this one, that have a file below a directory open: CRIU at work for Docker has no pid that we know.
+func openedBelow(proc, dir string) (pids []int) {
+	links, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd", "*"))
+	if err != nil {
+		return nil
+	}
+	for _, l := range links {
+		to, err := os.Readlink(l)
+		if err != nil || to != dir && !strings.HasPrefix(to, dir+"/") {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(l))))
+		if err == nil && pid != os.Getpid() && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // release thaws a container that a dump left frozen.

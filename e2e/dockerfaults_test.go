@@ -121,11 +121,11 @@ func (s *site) kill(command string) {
 // TestKilled kills the agent, dockerd and criu in the middle of a checkpoint and of a restore. Whatever was killed: the job ends well,
 // and its output counts without a gap or a repetition.
 func TestKilled(t *testing.T) {
-	for _, release := range []string{node.Trixie, node.Forky} {
+	for release, driver := range map[string]string{node.Trixie: "docker", node.Forky: "runtime"} {
 		t.Run(release, func(t *testing.T) {
-			s := startSite(t, release)
+			s := startSite(t, release, "--set", "checkpoint.driver="+driver)
 			dumping := func(id string) func() bool {
-				return func() bool { return s.exists(s.checkpoints() + "/" + id + "/*.partial/work/pid") }
+				return func() bool { return s.exists(s.checkpoints() + "/" + id + "/*.partial/images/*.img") }
 			}
 			restoring := func(id string) func() bool {
 				return func() bool { return s.exists(s.checkpoints() + "/.work/" + id + "-1-2/restore.json") }
@@ -241,7 +241,7 @@ func TestReschedule(t *testing.T) {
 	s := startSite(t, node.Forky, "--policy", "step", "--set", "control.resize=reschedule", "--set", "control.increment=0.4", "--set", "control.decrement=0.3", "--set", "control.step_period=6s")
 	file := dockerApp("/case3", counting(5000))
 	file["cpus"] = 0.6
-	file["qos"] = map[string]any{"duration": 20, "deadline": 60, "desv_deadline": 0.1, "executions": 1, "max_cpus": 1}
+	file["qos"] = map[string]any{"duration": 20, "deadline": 90, "desv_deadline": 0.1, "executions": 1, "max_cpus": 1}
 	id := s.submit(file)
 	s.until("the job is done", 3*time.Minute, func() bool { return s.job(id).Phase.Terminal() })
 	j, explained := s.job(id), s.qosctl("explain", id)

@@ -1,19 +1,19 @@
 package ckpt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
-	"golang.org/x/sys/unix"
 
 	"qosctl/cgroup"
 	"qosctl/container"
@@ -75,11 +75,12 @@ type base struct {
 	docker  *client.Client
 	cgroups *cgroup.FS
 	conf    string // directory of the configuration files
+	proc    string
 }
 
 // newDrivers are the drivers in the order in which they are tried.
 func newDrivers(o Options) []driver {
-	b := base{docker: o.Docker, cgroups: o.Cgroups, conf: filepath.Join(o.Dir, confDir)}
+	b := base{docker: o.Docker, cgroups: o.Cgroups, conf: filepath.Join(o.Dir, confDir), proc: cmp.Or(o.Proc, "/proc")}
 	return []driver{&runtimeDriver{base: b, runtime: o.Runtime}, &dockerDriver{base: b}}
 }
 
@@ -102,7 +103,7 @@ func (b base) freeze(ctx context.Context, id string) error {
 func (b base) thaw(ctx context.Context, id string) error {
 	err := b.docker.ContainerUnpause(ctx, id)
 	if err != nil && strings.Contains(err.Error(), "not paused") {
-		return nil
+		err = b.thawAgain(ctx, id)
 	}
 	if err != nil {
 		return fmt.Errorf("thaw container %s: %w", id, err)
@@ -110,14 +111,32 @@ func (b base) thaw(ctx context.Context, id string) error {
 	return nil
 }
 
+// thawAgain thaws a container that Docker holds for frozen and runc does not: CRIU thaws the cgroup as soon as it holds the processes, and if
+// it was killed then, Docker can't unpause them. They are frozen once more.
+func (b base) thawAgain(ctx context.Context, id string) error {
+	c, err := b.docker.ContainerInspect(ctx, id)
+	if err != nil || !c.State.Paused {
+		return err
+	}
+	root, err := rootOf(c.ID)
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "runc", "--root", root, "pause", c.ID).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("runc pause: %w: %s", err, lastWords(out))
+	}
+	return b.docker.ContainerUnpause(ctx, id)
+}
+
 // exited waits until Docker knows that a container has ended.
 func (b base) exited(ctx context.Context, id string) error {
 	for {
 		c, err := b.docker.ContainerInspect(ctx, id)
-		if err != nil {
+		if err != nil && !client.IsErrConnectionFailed(err) {
 			return fmt.Errorf("look at container %s: %w", id, err)
 		}
-		if !c.State.Running && !c.State.Paused {
+		if err == nil && !c.State.Running && !c.State.Paused { // a daemon that is away is waited for
 			return nil
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
@@ -160,44 +179,19 @@ func (b base) prepareRestore(r restore, more ...string) (conf, error) {
 	return c, c.writeCRIU(append(lines, more...))
 }
 
-// start posts the start of a container; checkpoint is Docker's own name of one, or "".
-func (b base) start(ctx context.Context, id, checkpoint string) error {
-	return b.docker.ContainerStart(ctx, id, dcontainer.StartOptions{CheckpointID: checkpoint})
-}
-
-// begin starts a container that is to be restored. When ctx ends, whatever is restoring it is killed, by its pid, with what it has made so
-// far: Docker would wait for it for ever.
-func (b base) begin(ctx context.Context, id, checkpoint string) error {
-	c, err := b.docker.ContainerInspect(ctx, id)
+// begin starts a container that is to be restored. When ctx ends, whatever is restoring it is killed, with what it has made so far: Docker
+// would wait for it for ever.
+func (b base) begin(ctx context.Context, r restore, checkpoint string) error {
+	c, err := b.docker.ContainerInspect(ctx, r.Container)
 	if err != nil {
-		return fmt.Errorf("look at container %s: %w", id, err)
+		return fmt.Errorf("look at container %s: %w", r.Container, err)
 	}
-	err = b.start(ctx, id, checkpoint)
-	if ctx.Err() != nil {
-		b.abort(context.WithoutCancel(ctx), c.ID, c.HostConfig.CgroupParent)
-	}
-	return err
-}
-
-// abort kills runc and CRIU at work on a container, and all that is in its cgroup.
-func (b base) abort(ctx context.Context, dockerID, parent string) {
-	ctx, stop := context.WithTimeout(ctx, undoTime)
-	defer stop()
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return
-	}
-	for _, l := range lines {
-		text, err := os.ReadFile(l)
-		argv := strings.Split(string(text), "\x00")
-		if err != nil || !slices.Contains(argv, dockerID) || !slices.Contains(argv, "restore") {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l))); err == nil {
-			_ = unix.Kill(pid, unix.SIGKILL) // may have ended just now
-		}
-	}
-	_ = b.cgroups.Kill(ctx, filepath.Join(parent, dockerID)) // most likely nothing is in it
+	return insist(ctx, func(ctx context.Context) {
+		b.endWork(ctx, c.ID, "restore", r.Work)
+		_ = b.cgroups.Kill(ctx, filepath.Join(c.HostConfig.CgroupParent, c.ID)) // most likely nothing is in it
+	}, func(ctx context.Context) error {
+		return b.docker.ContainerStart(ctx, r.Container, dcontainer.StartOptions{CheckpointID: checkpoint})
+	})
 }
 
 // restored finishes a restore whose start was answered.

@@ -92,7 +92,10 @@ func (d *dockerDriver) dump(ctx context.Context, o dump) (stats DumpStats, err e
 	if err := os.RemoveAll(own); err != nil { // of a dump that failed
 		return stats, fmt.Errorf("remove an old checkpoint of Docker's: %w", err)
 	}
-	err = d.docker.CheckpointCreate(ctx, o.Container, checkpoint.CreateOptions{CheckpointID: dockerCheckpoint, Exit: !o.Keep})
+	dockerID := filepath.Base(filepath.Dir(filepath.Dir(own)))
+	err = insist(ctx, func(ctx context.Context) { d.endWork(ctx, dockerID, "checkpoint", o.Work) }, func(ctx context.Context) error {
+		return d.docker.CheckpointCreate(ctx, o.Container, checkpoint.CreateOptions{CheckpointID: dockerCheckpoint, Exit: !o.Keep})
+	})
 	if err != nil {
 		return stats, errors.Join(withLog(err, filepath.Join(o.Work, dumpLog)), os.RemoveAll(own))
 	}
@@ -140,7 +143,7 @@ func (d *dockerDriver) restore(ctx context.Context, r restore) (out restored, er
 		return out, fmt.Errorf("give Docker its part of the checkpoint: %w", err)
 	}
 	defer sweepContainerd(nonce)
-	return d.restored(ctx, r, begin, d.begin(ctx, r.Container, dockerCheckpoint))
+	return d.restored(ctx, r, begin, d.begin(ctx, r, dockerCheckpoint))
 }
 
 // sweepContainerd removes what containerd leaves behind at each restore: a copy of Docker's part of the checkpoint, known by its nonce.

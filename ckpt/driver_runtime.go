@@ -2,11 +2,12 @@ package ckpt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -99,7 +100,7 @@ func (d *runtimeDriver) restore(ctx context.Context, r restore) (restored, error
 		return restored{}, err
 	}
 	defer os.Remove(c.restore()) //nolint:errcheck // a later start of this container must not restore it again; it is overwritten or swept
-	return d.restored(ctx, r, begin, d.begin(ctx, r.Container, ""))
+	return d.restored(ctx, r, begin, d.begin(ctx, r, ""))
 }
 
 // runOutliving runs a program in a session of its own: it goes on if we are killed, and whoever comes after us finds its pid in work.
@@ -135,13 +136,23 @@ func runOutliving(ctx context.Context, work, name string, args ...string) error 
 	}
 	text := make([]byte, 2<<10)
 	n, _ := out.ReadAt(text, 0) // what there is
-	return errors.Join(fmt.Errorf("%s: %w", name, err), said(text[:n]))
+	if words := lastWords(text[:n]); words != "" {
+		return fmt.Errorf("%s: %w: %s", name, err, words)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
-// said is a program's last words as an error, nil if there are none.
-func said(text []byte) error {
-	if s := strings.TrimSpace(string(text)); s != "" {
-		return errors.New(s)
+// runcMessage is what runc logs to its standard error.
+var runcMessage = regexp.MustCompile(`level=(?:error|fatal) msg="((?:[^"\\]|\\.)*)"`)
+
+// lastWords is the last line that a program has written to its standard error; of a line of runc's log, what it says.
+func lastWords(text []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	if m := runcMessage.FindStringSubmatch(last); m != nil {
+		if s, err := strconv.Unquote(`"` + m[1] + `"`); err == nil {
+			last = s
+		}
 	}
-	return nil
+	return strings.Join(strings.Fields(last), " ")
 }

@@ -108,21 +108,25 @@ func (r *rig) goesOn(before string) {
 
 // TestDumpStruck kills or stops CRIU and runc in the middle of a dump: the job goes on, and can be checkpointed after that.
 func TestDumpStruck(t *testing.T) {
+	begun, within := filepath.Join(workName, dumpLog), filepath.Join(imagesName, "pages-*.img") // the second: CRIU's code is in the job
 	for name, c := range map[string]struct {
+		made string
 		comm string
 		sig  unix.Signal
 	}{
-		"criu is killed": {"criu", unix.SIGKILL},
-		"runc is killed": {"runc", unix.SIGKILL},
-		"criu hangs":     {"criu", unix.SIGSTOP},
-		"runc hangs":     {"runc", unix.SIGSTOP},
+		"criu is killed":         {begun, "criu", unix.SIGKILL},
+		"criu is killed, within": {within, "criu", unix.SIGKILL},
+		"runc is killed":         {begun, "runc", unix.SIGKILL},
+		"criu hangs":             {begun, "criu", unix.SIGSTOP},
+		"criu hangs, within":     {within, "criu", unix.SIGSTOP},
+		"runc hangs":             {begun, "runc", unix.SIGSTOP},
 	} {
 		for _, driver := range drivers() {
 			t.Run(name+"/"+driver, func(t *testing.T) {
 				r := newRig(t, driver)
 				r.start(r.spec(1, counts+`done`))
 				before := r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
-				err := r.struck(filepath.Join(r.o.Dir, jobUUID, "*", workName, dumpLog), c.comm, c.sig, func() error {
+				err := r.struck(filepath.Join(r.o.Dir, jobUUID, "*", c.made), c.comm, c.sig, func() error {
 					ctx, stop := context.WithTimeoutCause(t.Context(), 3*time.Second, errors.New("the test's patience is over"))
 					defer stop()
 					_, err := r.k.Take(ctx, Order{Job: jobUUID, Name: "/test", Execution: 1, Incarnation: 1, Container: r.id(1), Group: r.group()})

@@ -287,7 +287,8 @@ func (k *Keeper) awaitDumper(ctx context.Context, work string, most time.Duratio
 	}
 }
 
-// openedBelow lists the processes, but this one, that have a file below a directory open: CRIU at work for Docker has no pid that we know.
+// openedBelow lists the processes of CRIU and runc that have a file below a directory open: CRIU at work for Docker has no pid that we know. The
+// name matters: what CRIU puts into the processes that it dumps has the log open too, and they must not be killed.
 func openedBelow(proc, dir string) (pids []int) {
 	links, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd", "*"))
 	if err != nil {
@@ -298,8 +299,13 @@ func openedBelow(proc, dir string) (pids []int) {
 		if err != nil || to != dir && !strings.HasPrefix(to, dir+"/") {
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(l))))
-		if err == nil && pid != os.Getpid() && !slices.Contains(pids, pid) {
+		dir := filepath.Dir(filepath.Dir(l))
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() || slices.Contains(pids, pid) {
+			continue
+		}
+		name, err := os.ReadFile(filepath.Join(dir, "comm"))
+		if n := strings.TrimSpace(string(name)); err == nil && (n == "criu" || n == "runc") {
 			pids = append(pids, pid)
 		}
 	}

@@ -18,6 +18,7 @@ type saying struct {
 func sayings() []saying {
 	s := func(pattern, text string) saying { return saying{regexp.MustCompile(pattern), text} }
 	return []saying{
+		s(`Read -?\d+ bytes while \d+ expected|Unexpected EOF|[Mm]agic doesn't match|Unable to open .*\.img|Can't open dir .*images`, "an image is missing or cut short"),
 		s(`Some file locks are hold`, "it holds file locks (checkpoint.file_locks: true lets CRIU carry them)"),
 		s(`Connected TCP socket`, "it has an established TCP connection (checkpoint.tcp: keep, where it will have the same address again, or close)"),
 		s(`Can't get 1:16 opt|sk-inet.*Operation not supported`, "it has an IP socket, which this version of CRIU can't save on this kernel (CRIU 4.2 can)"),
@@ -30,7 +31,7 @@ func sayings() []saying {
 		s(`Can't lookup mount`, "it has a file open that is not in its container (an inherited descriptor)"),
 		s(`Operation not permitted|Can't get rlimit`, "CRIU lacks a capability (CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_RESOURCE)"),
 		s(`No space left on device`, "the disk is full"),
-		s(`Cannot allocate memory|oom`, "there is not enough memory, or the memory limit is below what it has resident"),
+		s(`Cannot allocate memory|\boom\b`, "there is not enough memory, or the memory limit is below what it has resident"),
 		s(`unix socket .* external|External socket is used`, "it has a unix socket to a process outside of its container"),
 		s(`Unseizable non-zombie`, "a process of it can't be seized (it is traced, or in another cgroup)"),
 		s(`uffd|userfaultfd`, "it uses userfaultfd, which CRIU can't save"),
@@ -60,7 +61,7 @@ func explain(log string) string {
 func explainLines(in *bufio.Scanner) string {
 	in.Buffer(make([]byte, 64<<10), 1<<20)
 	var errs []string
-	known := ""
+	known, all := "", sayings()
 	for in.Scan() {
 		_, line, found := strings.Cut(in.Text(), "Error (")
 		if !found || noise.MatchString(line) {
@@ -75,7 +76,7 @@ func explainLines(in *bufio.Scanner) string {
 		if errs = append(errs, line); len(errs) > lastErrors {
 			errs = slices.Delete(errs, 0, 1)
 		}
-		for _, s := range sayings() {
+		for _, s := range all {
 			if known == "" && s.pattern.MatchString(line) {
 				known = s.text
 			}

@@ -212,11 +212,21 @@ func (b base) restored(ctx context.Context, r restore, begin time.Time, err erro
 
 // withLog adds what CRIU's log says to an error, in words.
 func withLog(err error, log string) error {
-	if text := explain(log); text != "" {
+	err = oneLine{err}
+	switch text := explain(log); {
+	case text != "":
 		return fmt.Errorf("%s: %w", text, err)
+	case strings.Contains(err.Error(), "unixpacket"): // runc's socket to CRIU
+		return fmt.Errorf("CRIU ended without a word: somebody has killed it, or the machine had no memory left: %w", err)
 	}
 	return err
 }
+
+// oneLine is an error whose text is one line: runc's has two.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Unwrap() error { return e.error }
 
 // complete says whether a dump was finished: CRIU says so at the end of its log.
 func complete(images, work string) bool {

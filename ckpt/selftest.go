@@ -30,6 +30,9 @@ const (
 	testLabel = "qosctl.selftest"
 )
 
+// errHangs ends a try.
+var errHangs = errors.New("it hangs")
+
 // Test runs the self-test (a tiny container is started, checkpointed and restored, by each driver until one has passed) and
 // chooses the driver. It is bounded, and leaves nothing but a tiny image behind.
 func (k *Keeper) Test(ctx context.Context) Report {
@@ -97,25 +100,28 @@ func (t *selftest) run(ctx context.Context) string {
 }
 
 // remedyOf says what a driver lacks, and what helps if its test fails.
-func remedyOf(name string, info system.Info) (remedy string, missing error) {
+func remedyOf(name, runtime string, info system.Info) (remedy string, missing error) {
 	if name == "docker" {
 		if !info.ExperimentalBuild {
 			return `"experimental": true in /etc/docker/daemon.json`, errors.New("checkpoints are switched off in Docker")
 		}
 		return "where this Docker can't restore (28 and its neighbours): qosctl oci-runtime install", nil
 	}
-	if _, ok := info.Runtimes["qosctl"]; !ok {
+	if _, ok := info.Runtimes[runtime]; !ok {
 		return "qosctl oci-runtime install", errors.New("our OCI runtime is not registered with Docker")
 	}
-	return "criu check --all says what the kernel lacks; on a machine without hardware breakpoints CRIU needs CRIU_FAULT=130 in its environment", nil
+	return "criu check --all says what the kernel lacks", nil
 }
 
 // try takes a driver through a checkpoint and a restore.
 func (t *selftest) try(ctx context.Context, d driver, info system.Info) bool {
 	begin := time.Now()
-	remedy, err := remedyOf(d.name(), info)
+	remedy, err := remedyOf(d.name(), t.k.o.Runtime, info)
 	if err == nil {
 		err = t.cycle(ctx, d, "/idle")
+	}
+	if errors.Is(err, errHangs) {
+		remedy = "a machine without hardware breakpoints needs CRIU_FAULT=130 in CRIU's environment: a program /usr/local/sbin/criu with `CRIU_FAULT=130 exec /usr/sbin/criu \"$@\"`"
 	}
 	if !t.found("driver "+d.name(), begin, err, "a container was checkpointed and restored", remedy) {
 		return false
@@ -162,7 +168,7 @@ func (t *selftest) there(ctx context.Context, d driver, one, two, images, work, 
 	if err != nil {
 		return err
 	}
-	try, stop := context.WithTimeoutCause(ctx, tryTime, errors.New("it hangs"))
+	try, stop := context.WithTimeoutCause(ctx, tryTime, errHangs)
 	defer stop()
 	if err := d.freeze(try, one); err != nil {
 		return err
@@ -170,9 +176,12 @@ func (t *selftest) there(ctx context.Context, d driver, one, two, images, work, 
 	if _, err := d.dump(try, dump{Container: one, Images: images, Work: work}); err != nil {
 		return fmt.Errorf("dump: %w", errors.Join(err, d.thaw(context.WithoutCancel(ctx), one)))
 	}
-	try2, stop2 := context.WithTimeoutCause(ctx, tryTime, errors.New("it hangs"))
+	try2, stop2 := context.WithTimeoutCause(ctx, tryTime, errHangs)
 	defer stop2()
 	if _, err := d.restore(try2, restore{Container: two, Images: images, Work: again, Counter: i.Cgroup}); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if _, err := t.k.place(ctx, two); err != nil { // mended if need be: a restore does the same
 		return fmt.Errorf("restore: %w", err)
 	}
 	return nil

@@ -229,9 +229,7 @@ func (k *Keeper) layer(ctx context.Context, s subject, dir *os.Root) error {
 
 // over says whether a dump that was reported as failed has in truth ended: images complete and the container gone.
 func (t *taking) over(ctx context.Context) bool {
-	ctx = context.WithoutCancel(ctx)
-	c, err := t.k.inspect(ctx, t.o.Container)
-	return err == nil && !c.State.Running && t.k.complete(filepath.Join(t.path, imagesName), filepath.Join(t.path, workName))
+	return t.k.complete(filepath.Join(t.path, imagesName), filepath.Join(t.path, workName)) && t.k.ends(context.WithoutCancel(ctx), t.o.Container)
 }
 
 // exited waits until the container has exited, then copies its layer. The processes are gone: the caller's patience no longer matters.

@@ -199,3 +199,52 @@ func TestRestoreStruck(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreNamesTheFile takes a file that the job has open away, or changes it: the restore fails, and the error says so.
+func TestRestoreNamesTheFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(file string) error
+		want string
+	}{
+		"missing": {os.Remove, "is missing"},
+		"changed": {func(file string) error {
+			return os.WriteFile(file, []byte("longer than it was, or than it will ever be"), 0o600)
+		}, "has changed since"},
+	} {
+		for _, driver := range drivers() {
+			t.Run(name+"/"+driver, func(t *testing.T) {
+				r := newRig(t, driver)
+				command := `echo 1 >/data/mine; exec 3</data/mine; ` + counts + `done`
+				r.start(r.spec(1, command))
+				r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
+				m, err := r.take(false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.k.hook = func(step string) {
+					if step != "unpacked" {
+						return
+					}
+					i, err := r.k.inspect(t.Context(), r.id(2))
+					if err == nil {
+						err = c.do(filepath.Join(upperDir(i), "data", "mine"))
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				_, err = r.k.Restore(t.Context(), m.ref(), r.spec(2, command))
+				if err == nil || !errors.Is(err, ErrRestore) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want one that says %q", err, c.want)
+				}
+				t.Log(err)
+				r.quiet()
+				r.k.hook = nil
+				if _, err := r.k.Back(t.Context(), m.ref()); err != nil {
+					t.Errorf("the way back: %v", err)
+				}
+				r.await("it counts on", func(out string) bool { return strings.Count(out, "\n") > 20 })
+			})
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,14 +108,19 @@ func (n *Node) begin(root string) error {
 	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
-	if err := n.cmd.Start(); err != nil {
-		return err
-	}
+	started := make(chan error, 1)
 	n.waits.Go(func() { // ends with the node
 		defer close(n.done)
-		_ = n.cmd.Wait() // killed, at its end
+		// Pdeathsig follows the thread that forked, not the process: a thread that ends with another goroutine would take the node with it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := n.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = n.cmd.Wait() // killed, at its end
+		}
 	})
-	return nil
+	return <-started
 }
 
 // joinScript puts a shell into the node's cgroups.
@@ -190,11 +196,10 @@ func childOf(pid int) int {
 	return child
 }
 
-// Command prepares a program to be run in the node, in all its namespaces and cgroups.
+// Command prepares a program to be run in the node, in all its namespaces and cgroups. It ends with the node at the latest, whose first process takes its PID namespace along.
 func (n *Node) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	enter := n.joinScript() + fmt.Sprintf(`exec nsenter -t %d -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root QOSCTL_NODE=%s "$@"`, n.pid, n.o.Release)
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", enter, "enter"}, argv...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -16,8 +18,12 @@ import (
 // maxAuth bounds a file with credentials.
 const maxAuth = 1 << 20
 
-// hub is the key of Docker Hub in files with credentials.
-const hub = "https://index.docker.io/v1/"
+// Docker Hub: its host in the names of images, and its key in files with credentials.
+const (
+	hubHost  = "docker.io"
+	hubIndex = "index.docker.io"
+	hub      = "https://index.docker.io/v1/"
+)
 
 func newLines(r io.Reader) *json.Decoder { return json.NewDecoder(r) }
 
@@ -44,27 +50,44 @@ func registryAuth(file, ref string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("image %q: %w", ref, err)
 	}
-	host := reference.Domain(name)
-	for key, a := range auths {
-		if registryHost(key) != host && (host != "docker.io" || key != hub && registryHost(key) != "index.docker.io") {
-			continue
-		}
-		a.ServerAddress = key
-		return registry.EncodeAuthConfig(a)
+	key, found := pick(auths, reference.Domain(name))
+	if !found {
+		return "", nil // as docker run: the registry may want none
 	}
-	return "", nil
+	a := auths[key]
+	a.ServerAddress = key
+	return registry.EncodeAuthConfig(a)
+}
+
+// pick finds the key of a registry's host: that which is exactly the host first, then URLs, in order.
+func pick(auths map[string]registry.AuthConfig, host string) (string, bool) {
+	if _, ok := auths[host]; ok {
+		return host, true
+	}
+	for _, key := range slices.Sorted(maps.Keys(auths)) {
+		h := registryHost(key)
+		if h == host || host == hubHost && (key == hub || h == hubIndex) {
+			return key, true
+		}
+	}
+	return "", false
 }
 
 // parseAuths reads either form of the file.
 func parseAuths(text []byte) (map[string]registry.AuthConfig, error) {
 	var whole struct {
-		Auths map[string]registry.AuthConfig `json:"auths"`
+		Auths       map[string]registry.AuthConfig `json:"auths"`
+		CredsStore  string                         `json:"credsStore"`
+		CredHelpers map[string]string              `json:"credHelpers"`
 	}
 	malformed := errors.New(`it is not Docker's config.json: want {"auths": {"registry.example": {"auth": "base64 of user:password"}}}`)
 	if err := json.Unmarshal(text, &whole); err != nil {
 		return nil, malformed
 	}
 	if whole.Auths == nil {
+		if whole.CredsStore != "" || len(whole.CredHelpers) > 0 {
+			return nil, errors.New(`the credentials are in a helper program (credsStore, credHelpers), which is not run: write them under "auths"`)
+		}
 		if err := json.Unmarshal(text, &whole.Auths); err != nil {
 			return nil, malformed
 		}

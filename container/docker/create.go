@@ -29,6 +29,7 @@ const (
 
 	labelParent    = "qosctl.parent" // cgroup parent, so that it can be removed with its last container
 	annotationsAPI = "1.43"          // the first API with annotations (Docker 24)
+	mountpointAPI  = "1.42"          // the first API that makes a bind mount's missing source (Docker 23)
 	period         = 100000          // of the CFS quota, µs: Docker's default
 	sharesPerCPU   = 1024
 	leastQuota     = 0.01 // CPUs: Docker's and the kernel's least
@@ -132,7 +133,7 @@ func (e *Engine) translate(s container.Spec, parent, cgroups string) (*dcontaine
 	for _, g := range s.User.Groups {
 		host.GroupAdd = append(host.GroupAdd, strconv.Itoa(g))
 	}
-	mountsOf(s, conf, host)
+	mountsOf(s, conf, host, versions.LessThan(e.o.Client.ClientVersion(), mountpointAPI))
 	if err := portsOf(s, conf, host); err != nil {
 		return nil, nil, err
 	}
@@ -196,21 +197,26 @@ func quotaOf(r dcontainer.Resources) float64 {
 	return -1
 }
 
-// mountsOf adds the sandbox, bind mounts and volumes.
-func mountsOf(s container.Spec, conf *dcontainer.Config, host *dcontainer.HostConfig) {
+// mountsOf adds the sandbox, bind mounts and volumes. A bind mount's source that is not there is made, as docker run -v does; old engines
+// do so only for what is given in -v's form, which can't hold a colon.
+func mountsOf(s container.Spec, conf *dcontainer.Config, host *dcontainer.HostConfig, old bool) {
 	if s.Dir != "" {
 		host.Mounts = append(host.Mounts, mount.Mount{Type: mount.TypeBind, Source: s.Dir, Target: sandbox})
 		conf.Env = slices.DeleteFunc(slices.Clone(conf.Env), func(kv string) bool { return strings.HasPrefix(kv, "MESOS_SANDBOX=") })
 		conf.Env = append(conf.Env, "MESOS_SANDBOX="+sandbox)
 	}
 	for _, m := range s.Mounts {
-		kind := mount.TypeVolume
+		dm := mount.Mount{Type: mount.TypeVolume, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
 		if path.IsAbs(m.Source) {
-			kind = mount.TypeBind
-		}
-		dm := mount.Mount{Type: kind, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-		if kind == mount.TypeBind {
-			dm.BindOptions = &mount.BindOptions{CreateMountpoint: true} // as docker run -v does
+			if old && !strings.Contains(m.Source+m.Target, ":") {
+				bind := m.Source + ":" + m.Target
+				if m.ReadOnly {
+					bind += ":ro"
+				}
+				host.Binds = append(host.Binds, bind)
+				continue
+			}
+			dm.Type, dm.BindOptions = mount.TypeBind, &mount.BindOptions{CreateMountpoint: !old}
 		}
 		host.Mounts = append(host.Mounts, dm)
 	}

@@ -23,7 +23,7 @@ import (
 const labelJob = "qosctl.job"
 
 // errNoDaemon says that Docker does not answer.
-var errNoDaemon = errors.New("the Docker daemon does not answer (systemctl status docker)")
+var errNoDaemon = errors.New("the Docker daemon does not answer")
 
 // Options are what an Engine is made of.
 type Options struct {
@@ -100,7 +100,7 @@ func (e *Engine) failed(ctx context.Context, doing string, err error) error {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("%s: %w", doing, container.ErrNotFound)
 	case client.IsErrConnectionFailed(err):
-		return fmt.Errorf("%s: %w: %w", doing, errNoDaemon, err)
+		return fmt.Errorf("%s: %w at %s: see systemctl status docker: %w", doing, errNoDaemon, e.o.Client.DaemonHost(), err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -11,8 +11,8 @@ import (
 	"qosctl/container"
 )
 
-// Events streams starts and ends of containers that have a job. After a restart of the daemon it goes on where it was: what happened
-// meanwhile may come twice.
+// Events streams starts and ends of containers that have a job. After a restart of the daemon, which forgets what happened before it, the
+// containers are looked at: what happened meanwhile is told then, and may come twice.
 func (e *Engine) Events(ctx context.Context) (<-chan container.Event, error) {
 	since := time.Now()
 	if _, err := e.daemon(ctx); err != nil {
@@ -21,16 +21,42 @@ func (e *Engine) Events(ctx context.Context) (<-chan container.Event, error) {
 	out := make(chan container.Event)
 	e.streams.Go(func() { // ends with ctx
 		defer close(out)
-		for try := 0; ctx.Err() == nil; try++ {
-			if last := e.follow(ctx, since, out); last.After(since) {
+		for try := 0; ; try++ {
+			last := e.follow(ctx, since, out)
+			if last.After(since) {
 				since, try = last, 0
 			}
 			if !e.backOff(ctx, try) {
 				return
 			}
+			e.missed(ctx, since, out)
 		}
 	})
 	return out, nil
+}
+
+// missed tells what has happened to the containers that there are, since a moment.
+func (e *Engine) missed(ctx context.Context, since time.Time, out chan<- container.Event) {
+	list, err := e.List(ctx)
+	if err != nil {
+		return // the daemon is not back yet: the next round looks again
+	}
+	for _, i := range list {
+		var evs []container.Event
+		if i.Started.After(since) {
+			evs = append(evs, container.Event{ID: i.ID, Kind: container.EventStart, At: i.Started})
+		}
+		if i.Exit != nil && i.Exit.Finished.After(since) {
+			evs = append(evs, container.Event{ID: i.ID, Kind: container.EventExit, At: i.Exit.Finished})
+		}
+		for _, ev := range evs {
+			select {
+			case out <- ev:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 // follow passes one connection's events on; it returns the time of the last one.

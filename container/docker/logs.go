@@ -32,6 +32,25 @@ func (e *Engine) Logs(ctx context.Context, id string, s container.Stream, offset
 	return l, nil
 }
 
+// life is where a container stood when its output was asked for.
+type life int
+
+const (
+	notYet life = iota // not started
+	runs
+	over // nothing will be added to its output
+)
+
+func lifeOf(s *dcontainer.State) life {
+	switch {
+	case s.Running || s.Paused || s.Restarting:
+		return runs
+	case everRan(s) || neverWill(s):
+		return over
+	}
+	return notYet
+}
+
 // logReader reads one output of a container.
 type logReader struct {
 	engine *Engine
@@ -47,6 +66,7 @@ type logReader struct {
 	offset int64
 	body   io.ReadCloser
 	in     *bufio.Reader
+	asked  life  // when the stream was opened
 	raw    bool  // a TTY: no frames, all of it is standard output
 	skip   int64 // bytes of our stream before offset
 	left   int64 // of the present frame
@@ -66,7 +86,7 @@ func (l *logReader) open() error {
 	if err != nil {
 		return err
 	}
-	l.raw = c.Config.Tty
+	l.raw, l.asked = c.Config.Tty, lifeOf(c.State)
 	body, err := l.engine.o.Client.ContainerLogs(l.ctx, c.ID, dcontainer.LogsOptions{ShowStdout: l.stream == container.Stdout, ShowStderr: l.stream == container.Stderr, Follow: l.follow})
 	if err != nil {
 		return l.engine.failed(l.ctx, "output of container "+l.id, err)
@@ -93,27 +113,56 @@ func (l *logReader) Read(p []byte) (int, error) {
 			l.mu.Unlock()
 			return n, nil
 		}
-		switch {
-		case l.isClosed():
-			return 0, errClosed
-		case l.ctx.Err() != nil:
-			return 0, l.ended()
-		case errors.Is(err, io.EOF) && l.over():
-			return 0, io.EOF
-		case !l.follow && errors.Is(err, io.EOF): // all that is there was read
-			return 0, l.cause.Err()
+		if end := l.end(err, try); end != nil {
+			return 0, end
 		}
-		if !l.engine.backOff(l.ctx, try) { // the daemon went away, or said the end too early
+		again := !errors.Is(err, io.EOF) // the daemon went away in the middle
+		if !again {
+			again = l.asked == notYet || try >= settleTries
+		}
+		if !l.engine.backOff(l.ctx, try) || !again {
 			continue
 		}
-		_ = l.body.Close() // it is broken
+		_ = l.body.Close() // it is broken, or at its end
+		l.in.Reset(l.body) // what was read ahead is void, should the daemon not be back
 		if err := l.open(); errors.Is(err, container.ErrNotFound) {
 			return 0, err
 		}
 	}
 }
 
-var errClosed = errors.New("the reader is closed")
+const (
+	settleTries = 6 // a stream may end a moment before Docker says that its container has
+	errorTries  = 5
+)
+
+// end says with what the reading ends after a stream did; nil: it goes on. Only a stream that Docker has ended properly (io.EOF) is the
+// whole output: one that was torn off, as by a killed daemon, may lack what the container has written at its end.
+func (l *logReader) end(err error, try int) error {
+	whole := errors.Is(err, io.EOF)
+	switch {
+	case l.isClosed():
+		return errClosed
+	case l.ctx.Err() != nil:
+		return l.ended()
+	case whole && l.asked == over:
+		return io.EOF
+	case whole && l.follow && l.asked == runs && l.isOver():
+		return io.EOF
+	case whole && !l.follow: // all that is there was read
+		return l.cause.Err()
+	case !l.follow:
+		return l.engine.failed(l.ctx, "output of container "+l.id, err)
+	case errors.Is(err, errLog) && try >= errorTries:
+		return fmt.Errorf("output of container %s: %w", l.id, err)
+	}
+	return nil
+}
+
+var (
+	errClosed = errors.New("the reader is closed")
+	errLog    = errors.New("docker can't read it")
+)
 
 func (l *logReader) isClosed() bool {
 	l.mu.Lock()
@@ -128,36 +177,24 @@ func (l *logReader) ended() error {
 	return l.ctx.Err()
 }
 
-// over says whether the container does not run any more: then an end of the stream is the end of the output.
-func (l *logReader) over() bool {
+// isOver says whether the container does not run any more.
+func (l *logReader) isOver() bool {
 	c, err := l.engine.look(l.ctx, l.id)
 	if err != nil {
 		return errors.Is(err, container.ErrNotFound)
 	}
-	return !c.State.Running && !c.State.Paused && !c.State.Restarting && (everRan(c.State) || neverWill(c.State))
+	return lifeOf(c.State) == over
 }
 
-// readOnce reads what comes next of our stream.
+// readOnce reads what comes next of our stream. io.EOF: the stream has ended, between two frames.
 func (l *logReader) readOnce(p []byte) (int, error) {
 	for {
 		if err := l.frame(); err != nil {
 			return 0, err
 		}
 		if !l.ours || l.skip > 0 {
-			n := l.left
-			if l.ours {
-				n = min(n, l.skip)
-			}
-			if l.raw {
-				n = min(l.skip, int64(max(1, l.in.Buffered())))
-			}
-			d, err := l.in.Discard(int(min(n, 1<<20)))
-			l.left -= int64(d)
-			if l.ours {
-				l.skip -= int64(d)
-			}
-			if err != nil {
-				return 0, err
+			if err := l.drop(); err != nil {
+				return 0, l.torn(err)
 			}
 			continue
 		}
@@ -166,11 +203,43 @@ func (l *logReader) readOnce(p []byte) (int, error) {
 		}
 		n, err := l.in.Read(p)
 		l.left -= int64(n)
-		return n, err
+		return n, l.torn(err)
 	}
 }
 
-// frame reads the next frame's head, if the present one is used up: stream, three zeros, length.
+// torn is the error of a stream that ends within a frame.
+func (l *logReader) torn(err error) error {
+	if errors.Is(err, io.EOF) && !l.raw {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// drop passes over what is not ours, or was read before.
+func (l *logReader) drop() error {
+	n := l.left
+	if l.ours {
+		n = min(n, l.skip)
+	}
+	if l.raw {
+		n = min(l.skip, int64(max(1, l.in.Buffered())))
+	}
+	d, err := l.in.Discard(int(min(n, 1<<20)))
+	l.left -= int64(d)
+	if l.ours {
+		l.skip -= int64(d)
+	}
+	return err
+}
+
+// Docker's kinds of frames.
+const (
+	frameStdout = 1
+	frameStderr = 2
+	frameError  = 3
+)
+
+// frame reads the next frame's head, if the present one is used up: kind, three zeros, length.
 func (l *logReader) frame() error {
 	if l.raw {
 		l.ours = true
@@ -180,13 +249,21 @@ func (l *logReader) frame() error {
 	for l.left <= 0 {
 		var head [8]byte
 		if _, err := io.ReadFull(l.in, head[:]); err != nil {
-			if errors.Is(err, io.ErrUnexpectedEOF) {
-				return io.EOF
-			}
 			return err
 		}
 		l.left = int64(binary.BigEndian.Uint32(head[4:]))
-		l.ours = head[0] == 1 && l.stream == container.Stdout || head[0] == 2 && l.stream == container.Stderr
+		switch head[0] {
+		case frameStdout:
+			l.ours = l.stream == container.Stdout
+		case frameStderr:
+			l.ours = l.stream == container.Stderr
+		case frameError:
+			text, err := io.ReadAll(io.LimitReader(l.in, min(l.left, 4<<10)))
+			l.left -= int64(len(text))
+			return errors.Join(fmt.Errorf("%w: %s", errLog, text), l.torn(err))
+		default:
+			return fmt.Errorf("%w: a frame of kind %d", errLog, head[0])
+		}
 	}
 	return nil
 }

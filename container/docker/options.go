@@ -3,13 +3,13 @@ package docker
 import (
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	dcontainer "github.com/docker/docker/api/types/container"
-	"github.com/docker/go-connections/nat"
 	"github.com/docker/go-units"
 
 	"qosctl/container"
@@ -22,6 +22,9 @@ type option func(value string, c *dcontainer.Config, h *dcontainer.HostConfig) e
 
 // apply sets an argument of docker run, as job files have it. What would take the container out of our hands, and what nobody knows, is refused.
 func apply(o container.Option, c *dcontainer.Config, h *dcontainer.HostConfig) error {
+	if why, ok := refused()[o.Key]; ok {
+		return fmt.Errorf("option --%s: %w: %s", o.Key, container.ErrNotSupported, why)
+	}
 	set, ok := options()[o.Key]
 	if !ok {
 		return fmt.Errorf("option --%s: %w; those that are: %s", o.Key, container.ErrNotSupported, strings.Join(slices.Sorted(maps.Keys(options())), ", "))
@@ -45,7 +48,8 @@ func options() map[string]option {
 		}
 	}
 	return map[string]option{
-		"add-host": list(func(h *dcontainer.HostConfig) *[]string { return &h.ExtraHosts }),
+		"add-host":     list(func(h *dcontainer.HostConfig) *[]string { return &h.ExtraHosts }),
+		"blkio-weight": number(0, math.MaxUint16, func(h *dcontainer.HostConfig, n int64) { h.BlkioWeight = uint16(n) }),
 		"cap-add": func(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
 			h.CapAdd = append(h.CapAdd, v)
 			return nil
@@ -54,36 +58,57 @@ func options() map[string]option {
 			h.CapDrop = append(h.CapDrop, v)
 			return nil
 		},
-		"device":        device,
-		"dns":           list(func(h *dcontainer.HostConfig) *[]string { return &h.DNS }),
-		"dns-option":    list(func(h *dcontainer.HostConfig) *[]string { return &h.DNSOptions }),
-		"dns-search":    list(func(h *dcontainer.HostConfig) *[]string { return &h.DNSSearch }),
-		"env":           environment,
-		"expose":        expose,
-		"group-add":     list(func(h *dcontainer.HostConfig) *[]string { return &h.GroupAdd }),
-		"hostname":      text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.Hostname }),
-		"init":          flag(func(_ *dcontainer.Config, h *dcontainer.HostConfig, on bool) { h.Init = &on }),
-		"interactive":   flag(func(c *dcontainer.Config, _ *dcontainer.HostConfig, on bool) { c.OpenStdin = on }),
-		"ipc":           text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.IpcMode) }),
-		"label":         label,
-		"oom-score-adj": number(func(h *dcontainer.HostConfig, n int64) { h.OomScoreAdj = int(n) }),
+		"device":             device,
+		"device-cgroup-rule": list(func(h *dcontainer.HostConfig) *[]string { return &h.DeviceCgroupRules }),
+		"dns":                list(func(h *dcontainer.HostConfig) *[]string { return &h.DNS }),
+		"dns-opt":            list(func(h *dcontainer.HostConfig) *[]string { return &h.DNSOptions }),
+		"dns-option":         list(func(h *dcontainer.HostConfig) *[]string { return &h.DNSOptions }),
+		"dns-search":         list(func(h *dcontainer.HostConfig) *[]string { return &h.DNSSearch }),
+		"domainname":         text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.Domainname }),
+		"entrypoint":         entrypoint,
+		"env":                environment,
+		"expose":             expose,
+		"gpus":               gpus,
+		"group-add":          list(func(h *dcontainer.HostConfig) *[]string { return &h.GroupAdd }),
+		"hostname":           text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.Hostname }),
+		"init":               flag(func(_ *dcontainer.Config, h *dcontainer.HostConfig, on bool) { h.Init = &on }),
+		"interactive":        flag(func(c *dcontainer.Config, _ *dcontainer.HostConfig, on bool) { c.OpenStdin = on }),
+		"ipc":                text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.IpcMode) }),
+		"label":              label,
+		"memory-reservation": size(func(h *dcontainer.HostConfig, n int64) { h.MemoryReservation = n }),
+		"memory-swap":        size(func(h *dcontainer.HostConfig, n int64) { h.MemorySwap = n }),
+		"memory-swappiness":  number(0, 100, func(h *dcontainer.HostConfig, n int64) { h.MemorySwappiness = &n }),
+		"mount":              mountOption,
+		"net":                text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.NetworkMode) }),
+		"network":            text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.NetworkMode) }),
+		"no-healthcheck": flag(func(c *dcontainer.Config, _ *dcontainer.HostConfig, on bool) {
+			if on {
+				c.Healthcheck = &dcontainer.HealthConfig{Test: []string{"NONE"}}
+			}
+		}),
+		"oom-score-adj": number(-1000, 1000, func(h *dcontainer.HostConfig, n int64) { h.OomScoreAdj = int(n) }),
 		"pid":           text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.PidMode) }),
-		"pids-limit":    number(func(h *dcontainer.HostConfig, n int64) { h.PidsLimit = &n }),
+		"pids-limit":    number(-1, math.MaxInt64, func(h *dcontainer.HostConfig, n int64) { h.PidsLimit = &n }),
 		"cpuset-cpus":   text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return &h.CpusetCpus }),
 		"cpuset-mems":   text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return &h.CpusetMems }),
 		"privileged":    flag(func(_ *dcontainer.Config, h *dcontainer.HostConfig, on bool) { h.Privileged = on }),
 		"publish":       publishOption,
+		"publish-all":   flag(func(_ *dcontainer.Config, h *dcontainer.HostConfig, on bool) { h.PublishAllPorts = on }),
 		"read-only":     flag(func(_ *dcontainer.Config, h *dcontainer.HostConfig, on bool) { h.ReadonlyRootfs = on }),
 		"security-opt":  list(func(h *dcontainer.HostConfig) *[]string { return &h.SecurityOpt }),
 		"shm-size":      size(func(h *dcontainer.HostConfig, n int64) { h.ShmSize = n }),
 		"stop-signal":   text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.StopSignal }),
+		"storage-opt":   pair(func(h *dcontainer.HostConfig, k, v string) { h.StorageOpt = with(h.StorageOpt, k, v) }),
 		"sysctl":        pair(func(h *dcontainer.HostConfig, k, v string) { h.Sysctls = with(h.Sysctls, k, v) }),
 		"tmpfs":         tmpfs,
 		"tty":           flag(func(c *dcontainer.Config, _ *dcontainer.HostConfig, on bool) { c.Tty = on }),
 		"ulimit":        ulimit,
 		"user":          text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.User }),
+		"userns":        text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.UsernsMode) }),
 		"uts":           text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return (*string)(&h.UTSMode) }),
-		"volume":        list(func(h *dcontainer.HostConfig) *[]string { return &h.Binds }),
+		"volume":        volume,
+		"volume-driver": text(func(_ *dcontainer.Config, h *dcontainer.HostConfig) *string { return &h.VolumeDriver }),
+		"volumes-from":  list(func(h *dcontainer.HostConfig) *[]string { return &h.VolumesFrom }),
 		"workdir":       text(func(c *dcontainer.Config, _ *dcontainer.HostConfig) *string { return &c.WorkingDir }),
 	}
 }
@@ -110,11 +135,14 @@ func flag(set func(*dcontainer.Config, *dcontainer.HostConfig, bool)) option {
 	}
 }
 
-func number(set func(*dcontainer.HostConfig, int64)) option {
+func number(least, most int64, set func(*dcontainer.HostConfig, int64)) option {
 	return func(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil {
 			return fmt.Errorf("%q is no whole number", v)
+		}
+		if n < least || n > most {
+			return fmt.Errorf("%d is not from %d to %d", n, least, most)
 		}
 		set(h, n)
 		return nil
@@ -124,6 +152,9 @@ func number(set func(*dcontainer.HostConfig, int64)) option {
 func size(set func(*dcontainer.HostConfig, int64)) option {
 	return func(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
 		n, err := units.RAMInBytes(v)
+		if v == "-1" { // no limit
+			n, err = -1, nil
+		}
 		if err != nil {
 			return fmt.Errorf("%q is no size such as 64m", v)
 		}
@@ -141,80 +172,4 @@ func pair(set func(h *dcontainer.HostConfig, k, v string)) option {
 		set(h, k, value)
 		return nil
 	}
-}
-
-func environment(v string, c *dcontainer.Config, _ *dcontainer.HostConfig) error {
-	if !strings.Contains(v, "=") {
-		return fmt.Errorf("it is not KEY=VALUE")
-	}
-	c.Env = append(slices.Clone(c.Env), v)
-	return nil
-}
-
-func label(v string, c *dcontainer.Config, _ *dcontainer.HostConfig) error {
-	k, value, _ := strings.Cut(v, "=")
-	if strings.HasPrefix(k, "qosctl.") {
-		return fmt.Errorf("%s is qosctl's own", k)
-	}
-	c.Labels[k] = value
-	return nil
-}
-
-func expose(v string, c *dcontainer.Config, _ *dcontainer.HostConfig) error {
-	ports, _, err := nat.ParsePortSpecs([]string{v})
-	if err != nil {
-		return err
-	}
-	if c.ExposedPorts == nil {
-		c.ExposedPorts = nat.PortSet{}
-	}
-	maps.Copy(c.ExposedPorts, ports)
-	return nil
-}
-
-func publishOption(v string, c *dcontainer.Config, h *dcontainer.HostConfig) error {
-	_, bindings, err := nat.ParsePortSpecs([]string{v})
-	if err != nil {
-		return err
-	}
-	for port, list := range bindings {
-		for _, b := range list {
-			publish(c, h, port, b)
-		}
-	}
-	return nil
-}
-
-func tmpfs(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
-	at, how, _ := strings.Cut(v, ":")
-	if !strings.HasPrefix(at, "/") {
-		return fmt.Errorf("it is not /PATH or /PATH:OPTIONS")
-	}
-	h.Tmpfs = with(h.Tmpfs, at, how)
-	return nil
-}
-
-func ulimit(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
-	u, err := units.ParseUlimit(v)
-	if err != nil {
-		return err
-	}
-	h.Ulimits = append(h.Ulimits, u)
-	return nil
-}
-
-func device(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
-	parts := strings.Split(v, ":")
-	d := dcontainer.DeviceMapping{PathOnHost: parts[0], PathInContainer: parts[0], CgroupPermissions: "rwm"}
-	if len(parts) > 3 || !strings.HasPrefix(parts[0], "/") {
-		return fmt.Errorf("it is not /DEVICE[:/PATH[:rwm]]")
-	}
-	if len(parts) > 1 {
-		d.PathInContainer = parts[1]
-	}
-	if len(parts) > 2 {
-		d.CgroupPermissions = parts[2]
-	}
-	h.Devices = append(h.Devices, d)
-	return nil
 }

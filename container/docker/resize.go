@@ -60,12 +60,21 @@ func changes(has dcontainer.Resources, now, want container.Limits) (r dcontainer
 	}
 	if want.MemBytes != 0 && want.MemBytes != now.MemBytes {
 		changed = true
-		r.Memory = want.MemBytes
-		if want.MemBytes < 0 || has.MemorySwap > 0 {
-			r.MemorySwap = -1 // Docker wants it not below the memory
-		}
+		r.Memory, r.MemorySwap = want.MemBytes, swapOf(has, want.MemBytes)
 	}
 	return r, changed
+}
+
+// swapOf is the limit of memory and swap together that goes with a new limit of memory; 0 leaves it. Docker wants it not below the memory,
+// and gives twice the memory where none is asked for.
+func swapOf(has dcontainer.Resources, memory int64) int64 {
+	switch {
+	case memory < 0 || has.MemorySwap < 0:
+		return -1
+	case has.MemorySwap == 0 || has.MemorySwap == 2*has.Memory || has.MemorySwap < memory:
+		return 2 * memory
+	}
+	return has.MemorySwap
 }
 
 // differs says whether two limits are not the same but for the kernel's rounding. All negative ones are: no limit.

@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 
 	"qosctl/container"
 )
@@ -43,7 +45,14 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 
 // postStart asks for a start. The client would hide that somebody else was faster (304).
 func (e *Engine) postStart(ctx context.Context, id string) error {
-	u := url.URL{Scheme: "http", Host: "docker", Path: "/v" + e.o.Client.ClientVersion() + "/containers/" + id + "/start"}
+	daemon, err := client.ParseHostURL(e.o.Client.DaemonHost())
+	if err != nil {
+		return err
+	}
+	u := url.URL{Scheme: "http", Host: "docker", Path: path.Join("/v"+e.o.Client.ClientVersion(), "containers", id, "start")}
+	if daemon.Scheme == "tcp" { // a socket has no name, and its path is no part of the address
+		u.Host, u.Path = daemon.Host, path.Join("/", daemon.Path, u.Path)
+	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), nil)
 	if err != nil {
 		return err

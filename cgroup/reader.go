@@ -14,19 +14,26 @@ const statSize = 1024
 
 // Reader reads one cgroup's CPU counters from files that it keeps open. An open file costs 4.5 kB of kernel memory, and never shows
 // another cgroup of the same name: once its cgroup is removed, every read is ErrGone.
+//
+// The two paths of a Group may be of different cgroups, as a Docker container's are: CPU time is that of Group.CPUAcct, throttling that of
+// Group.CPU, with v2 as with v1. A Group without CPU has only CPU time.
 type Reader struct {
 	tick int64
+	v2   bool
 
 	mu    sync.Mutex
-	usage kernFile // v1: cpuacct.usage
+	usage kernFile // v1: cpuacct.usage; v2: cpu.stat of CPUAcct, if that is another cgroup than CPU
 	acct  kernFile // v1: cpuacct.stat
-	stat  kernFile // v1 and v2: cpu.stat
-	v2    bool     // stat has the usage
+	stat  kernFile // cpu.stat of CPU: throttling, and with v2, unless usage is open, CPU time
 	buf   [statSize]byte
 }
 
 // OpenReader opens the counters of g. ErrGone if the cgroup is not there.
 func (f *FS) OpenReader(g Group) (*Reader, error) {
+	limited := g.CPU != ""
+	if !limited && g.CPUAcct != "" {
+		g.CPU = g.CPUAcct
+	}
 	cpu, acct, err := f.dirs(g)
 	if err != nil {
 		return nil, err
@@ -37,11 +44,16 @@ func (f *FS) OpenReader(g Group) (*Reader, error) {
 			*k, err = openKern(dir, name, unix.O_RDONLY)
 		}
 	}
-	if !r.v2 {
+	switch {
+	case !r.v2:
 		open(&r.usage, acct, "cpuacct.usage")
 		open(&r.acct, acct, "cpuacct.stat")
+	case !limited || cpu != acct:
+		open(&r.usage, acct, "cpu.stat")
 	}
-	open(&r.stat, cpu, "cpu.stat")
+	if limited {
+		open(&r.stat, cpu, "cpu.stat")
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -70,22 +82,49 @@ func (r *Reader) Read(s *Sample) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*s = Sample{}
-	if !r.v2 {
+	switch {
+	case !r.v2:
 		if err := r.readAcct(s); err != nil {
 			return err
 		}
+		return r.readThrottling(s)
+	case r.usage.name == "":
+		return r.readTime(&r.stat, s)
+	}
+	if err := r.readTime(&r.usage, s); err != nil {
+		return err
+	}
+	s.Periods, s.Throttled, s.ThrottledTime = 0, 0, 0 // of the cgroup that is counted
+	return r.readThrottling(s)
+}
+
+// readTime reads all of a cpu.stat of v2.
+func (r *Reader) readTime(k *kernFile, s *Sample) error {
+	b, err := k.read(r.buf[:])
+	if err != nil {
+		return err
+	}
+	s.At = time.Now()
+	if usage, err := parseCPUStat(b, s); err != nil || !usage {
+		return fmt.Errorf("parse %s: %w", k.name, errMalformed)
+	}
+	return nil
+}
+
+// readThrottling reads the throttling from the cpu.stat of the limited cgroup, if there is one.
+func (r *Reader) readThrottling(s *Sample) error {
+	if r.stat.name == "" {
+		return nil
 	}
 	b, err := r.stat.read(r.buf[:])
 	if err != nil {
 		return err
 	}
-	if r.v2 {
-		s.At = time.Now()
-	}
-	usage, err := parseCPUStat(b, s)
-	if err != nil || r.v2 && !usage {
+	var own Sample
+	if _, err := parseCPUStat(b, &own); err != nil {
 		return fmt.Errorf("parse %s: %w", r.stat.name, errMalformed)
 	}
+	s.Periods, s.Throttled, s.ThrottledTime = own.Periods, own.Throttled, own.ThrottledTime
 	return nil
 }
 
@@ -117,7 +156,10 @@ func (r *Reader) Usage() (time.Duration, error) {
 	defer r.mu.Unlock()
 	k, parse := &r.usage, parseUsage
 	if r.v2 {
-		k, parse = &r.stat, parseUsageUsec
+		parse = parseUsageUsec
+		if r.usage.name == "" {
+			k = &r.stat
+		}
 	}
 	b, err := k.read(r.buf[:])
 	if err != nil {

@@ -66,7 +66,12 @@ func (c conf) writeHook(fs *cgroup.FS, g cgroup.Group, zero string) error {
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf(`#!/bin/sh
+	return writeFile(c.hook(), []byte(hookScript(filepath.Join(mount, "cgroup.procs"), counter, zero)), 0o700)
+}
+
+// hookScript is the script: procs takes CRIU and the script out of the container's cgroup, counter is copied to zero.
+func hookScript(procs, counter, zero string) string {
+	return fmt.Sprintf(`#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = pre-resume ] || exit 0
 # CRIU makes the network namespace of a container without a network anew, and leaves its loopback down.
 nsenter -t "$CRTOOLS_INIT_PID" -n ip link set lo up 2>/dev/null
@@ -84,8 +89,7 @@ done
 read -r name value <%[2]s
 echo "$name $value" >%[3]s
 exit 0
-`, quote(filepath.Join(mount, "cgroup.procs")), quote(counter), quote(zero))
-	return writeFile(c.hook(), []byte(script), 0o700)
+`, quote(procs), quote(counter), quote(zero))
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -53,7 +53,7 @@ have dockerd read it again. No container is touched. Doing it again changes noth
 }
 
 func (a *app) runInstall(ctx context.Context, p ociruntime.Paths) error {
-	in, err := ociruntime.Install(ctx, p)
+	in, err := ociruntime.Install(ctx, p, runtimesOfDocker)
 	a.reportInstalled(in, "registered in")
 	return err
 }
@@ -68,6 +68,15 @@ func (a *app) reportInstalled(in ociruntime.Installed, what string) {
 	if in.Reloaded {
 		fmt.Fprintln(a.out, "dockerd reads its configuration again")
 	}
+}
+
+// runtimesOfDocker are the OCI runtimes that Docker has.
+func runtimesOfDocker(ctx context.Context) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "docker", "info", "--format", "{{range $name, $_ := .Runtimes}}{{$name}} {{end}}").Output()
+	if err != nil {
+		return nil, fmt.Errorf("docker info: %w", err)
+	}
+	return strings.Fields(string(out)), nil
 }
 
 // madeByRuntime lists the containers that Docker could not even remove without the runtime. The docker command is asked: it is where Docker is.

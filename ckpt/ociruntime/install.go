@@ -1,15 +1,14 @@
 package ociruntime
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,7 +47,10 @@ type Installed struct {
 
 // Install puts the runtime in its place and registers it with Docker, which is told to read its configuration again (SIGHUP). Whatever
 // else is in daemon.json stays as it is. It may be done again: an upgrade replaces the file in one step.
-func Install(ctx context.Context, p Paths) (Installed, error) {
+//
+// names, if not nil, are the runtimes that Docker says it has: dockerd keeps its old configuration without a word to us when it does not like
+// the new one, so that it is asked until ours is among them.
+func Install(ctx context.Context, p Paths, names func(context.Context) ([]string, error)) (Installed, error) {
 	in := Installed{Runtime: p.Runtime}
 	if err := place(p); err != nil {
 		return in, err
@@ -67,8 +69,32 @@ func Install(ctx context.Context, p Paths) (Installed, error) {
 		}
 		in.Changed = true
 	}
-	in.Reloaded, err = reload(ctx, p)
-	return in, err
+	if in.Reloaded, err = reload(p); err != nil || !in.Reloaded || names == nil {
+		return in, err
+	}
+	return in, await(ctx, names)
+}
+
+// reloadTime bounds how long dockerd is given to read its configuration.
+const reloadTime = 10 * time.Second
+
+// await returns when Docker has the runtime.
+func await(ctx context.Context, names func(context.Context) ([]string, error)) error {
+	ctx, stop := context.WithTimeout(ctx, reloadTime)
+	defer stop()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		list, err := names(ctx)
+		if err == nil && slices.Contains(list, registered) {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("docker does not know the runtime %s: its log says what it minds in its configuration (journalctl -u docker)", registered), err)
+		}
+	}
 }
 
 // Uninstall takes the runtime out of Docker's configuration and removes it. used says which containers were made by it: while there are
@@ -95,7 +121,7 @@ func Uninstall(ctx context.Context, p Paths, used func(context.Context) ([]strin
 			return in, err
 		}
 		in.Changed = true
-		if in.Reloaded, err = reload(ctx, p); err != nil {
+		if in.Reloaded, err = reload(p); err != nil {
 			return in, err
 		}
 	}
@@ -145,171 +171,49 @@ func readDaemon(file string) ([]byte, error) {
 	return b, nil
 }
 
-// register adds the runtime to a configuration. Keys keep their order and values their form.
-func register(old []byte, path string) (text []byte, changed bool, err error) {
-	top, err := parseObject(old)
-	if err != nil {
-		return nil, false, err
-	}
-	runtimes, err := parseObject(top.get("runtimes"))
-	if err != nil {
-		return nil, false, fmt.Errorf("runtimes: %w", err)
-	}
-	want, err := json.Marshal(map[string]string{"path": path})
-	if err != nil {
-		return nil, false, fmt.Errorf("encode: %w", err)
-	}
-	if has := runtimes.get(registered); has != nil {
-		var r struct {
-			Path string `json:"path"`
-		}
-		if err := json.Unmarshal(has, &r); err == nil && r.Path == path {
-			return old, false, nil
-		}
-	}
-	runtimes.set(registered, want)
-	top.set("runtimes", runtimes.encode())
-	return top.pretty(), true, nil
-}
-
-// unregister takes the runtime out.
-func unregister(old []byte) (text []byte, changed bool, err error) {
-	top, err := parseObject(old)
-	if err != nil {
-		return nil, false, err
-	}
-	runtimes, err := parseObject(top.get("runtimes"))
-	if err != nil {
-		return nil, false, fmt.Errorf("runtimes: %w", err)
-	}
-	if runtimes.get(registered) == nil {
-		return old, false, nil
-	}
-	runtimes.remove(registered)
-	if len(runtimes.keys) == 0 {
-		top.remove("runtimes")
-	} else {
-		top.set("runtimes", runtimes.encode())
-	}
-	return top.pretty(), true, nil
-}
-
-// object is a JSON object whose keys keep their order.
-type object struct {
-	keys   []string
-	values map[string]json.RawMessage
-}
-
-// parseObject reads an object; nothing at all is an empty one.
-func parseObject(b []byte) (*object, error) {
-	o := &object{values: map[string]json.RawMessage{}}
-	if len(bytes.TrimSpace(b)) == 0 {
-		return o, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	t, err := d.Token()
-	if err == nil && t != json.Delim('{') {
-		err = errors.New("it is no JSON object")
-	}
-	for err == nil && d.More() {
-		var key json.Token
-		if key, err = d.Token(); err != nil {
-			break
-		}
-		var v json.RawMessage
-		if err = d.Decode(&v); err == nil {
-			o.set(fmt.Sprint(key), v)
-		}
-	}
-	if err == nil {
-		_, err = d.Token()
-	}
-	if err == nil {
-		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the object")
-		}
-	}
-	if err != nil {
-		line := 1 + bytes.Count(b[:min(int(d.InputOffset()), len(b))], []byte("\n"))
-		return nil, fmt.Errorf("line %d: %w; mend it first, nothing was changed", line, err)
-	}
-	return o, nil
-}
-
-func (o *object) get(key string) json.RawMessage { return o.values[key] }
-
-func (o *object) set(key string, v json.RawMessage) {
-	if _, ok := o.values[key]; !ok {
-		o.keys = append(o.keys, key)
-	}
-	o.values[key] = v
-}
-
-func (o *object) remove(key string) {
-	delete(o.values, key)
-	for i, k := range o.keys {
-		if k == key {
-			o.keys = append(o.keys[:i], o.keys[i+1:]...)
-			return
-		}
-	}
-}
-
-func (o *object) encode() json.RawMessage {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, k := range o.keys {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		name, err := json.Marshal(k)
-		if err != nil { // a string always can be
-			continue
-		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(o.values[k])
-	}
-	b.WriteByte('}')
-	return b.Bytes()
-}
-
-func (o *object) pretty() []byte {
-	var b bytes.Buffer
-	if err := json.Indent(&b, o.encode(), "", "    "); err != nil { // it was parsed: it is JSON
-		return append(o.encode(), '\n')
-	}
-	b.WriteByte('\n')
-	return b.Bytes()
-}
-
 // replaceDaemon writes Docker's configuration in one step and keeps a copy of the old one.
 func replaceDaemon(file string, old, text []byte) (kept string, err error) {
-	mode := os.FileMode(0o644)
-	if info, err := os.Stat(file); err == nil {
-		mode = info.Mode().Perm()
+	if to, err := filepath.EvalSymlinks(file); err == nil { // the link stays
+		file = to
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return "", fmt.Errorf("write Docker's configuration: %w", err)
 	}
 	if old != nil {
 		kept = file + ".qosctl-" + time.Now().UTC().Format("20060102T150405.000")
-		if err := os.WriteFile(kept, old, mode); err != nil {
+		if err := writeLike(file, kept, old); err != nil {
 			return "", fmt.Errorf("keep a copy of Docker's configuration: %w", err)
 		}
 	}
 	tmp := file + ".new"
-	if err := os.WriteFile(tmp, text, mode); err != nil {
-		return kept, fmt.Errorf("write Docker's configuration: %w", err)
+	if err = writeLike(file, tmp, text); err == nil {
+		err = os.Rename(tmp, file)
 	}
-	if err := os.Rename(tmp, file); err != nil {
-		return kept, fmt.Errorf("write Docker's configuration: %w", err)
+	if err != nil {
+		return kept, errors.Join(fmt.Errorf("write Docker's configuration: %w", err), os.Remove(tmp))
 	}
 	return kept, nil
 }
 
+// writeLike writes a file whole, to the disk, with the owner and mode of another one, if that is there.
+func writeLike(like, file string, text []byte) error {
+	mode, uid, gid := os.FileMode(0o644), -1, -1
+	if info, err := os.Stat(like); err == nil {
+		mode = info.Mode().Perm()
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			uid, gid = int(st.Uid), int(st.Gid)
+		}
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Chmod(mode), f.Chown(uid, gid), f.Sync(), f.Close())
+}
+
 // reload has dockerd read its configuration again; false: none runs.
-func reload(_ context.Context, p Paths) (bool, error) {
+func reload(p Paths) (bool, error) {
 	b, err := os.ReadFile(p.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

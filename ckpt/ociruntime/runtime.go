@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -27,6 +28,8 @@ const (
 	defaultRoot = "/var/lib/qosctl/checkpoints"
 
 	maxJSON = 4 << 20
+
+	stateTime = 20 * time.Second // runc takes some milliseconds to say what a container's state is
 )
 
 // Config is what ConfigFile says.
@@ -79,7 +82,13 @@ type call struct {
 }
 
 // switches are runc's global options without a value.
-var switches = []string{"--debug", "--systemd-cgroup", "--help", "-h", "--version", "-v"}
+var switches = []string{"debug", "systemd-cgroup", "help", "h", "version", "v"}
+
+// option takes an option apart: runc takes one dash for two.
+func option(a string) (name, value string, joined bool) {
+	name, value, joined = strings.Cut(strings.TrimPrefix(strings.TrimPrefix(a, "-"), "-"), "=")
+	return name, value, joined
+}
 
 // parse takes a command line apart; command is "" if there is none.
 func parse(args []string) call {
@@ -91,7 +100,7 @@ func parse(args []string) call {
 			return c
 		}
 		c.global = append(c.global, a)
-		if !strings.Contains(a, "=") && !slices.Contains(switches, a) && i+1 < len(args) {
+		if name, _, joined := option(a); !joined && !slices.Contains(switches, name) && i+1 < len(args) {
 			i++
 			c.global = append(c.global, args[i])
 		}
@@ -100,7 +109,7 @@ func parse(args []string) call {
 }
 
 // createValues are the options of runc create that have a value.
-var createValues = []string{"--bundle", "-b", "--console-socket", "--pidfd-socket", "--pid-file", "--preserve-fds"}
+var createValues = []string{"bundle", "b", "console-socket", "pidfd-socket", "pid-file", "preserve-fds"}
 
 // create reads the options of a create.
 func (c call) create() (bundle, id string, kept []string) {
@@ -110,19 +119,19 @@ func (c call) create() (bundle, id string, kept []string) {
 		if !strings.HasPrefix(a, "-") {
 			return bundle, a, kept
 		}
-		name, value, joined := strings.Cut(a, "=")
+		name, value, joined := option(a)
 		if !joined && slices.Contains(createValues, name) && i+1 < len(c.rest) {
 			i++
 			value = c.rest[i]
 		}
 		switch name {
-		case "--bundle", "-b":
+		case "bundle", "b":
 			bundle = value
 			kept = append(kept, "--bundle", value)
-		case "--console-socket", "--pid-file":
-			kept = append(kept, name, value)
-		case "--no-pivot":
-			kept = append(kept, name)
+		case "console-socket", "pid-file":
+			kept = append(kept, "--"+name, value)
+		case "no-pivot":
+			kept = append(kept, a)
 		}
 	}
 	return bundle, "", kept
@@ -136,7 +145,7 @@ func rewrite(c call, conf Config, runc string) ([]string, error) {
 		bundle, id, kept := c.create()
 		file, err := restoreFile(bundle)
 		if err != nil || file == "" || id == "" {
-			return whole, err
+			return whole, nil //nolint:nilerr // runc says what is wrong with a bundle
 		}
 		o, err := readOrder(file, conf.Root)
 		if err != nil || o == nil {
@@ -149,10 +158,9 @@ func rewrite(c call, conf Config, runc string) ([]string, error) {
 		if n := len(c.rest); n > 0 {
 			id = c.rest[n-1]
 		}
-		started, err := restored(runc, c.global, id)
-		if err == nil && started {
+		if started, err := restored(runc, c.global, id); err == nil && started {
 			return nil, nil
-		}
+		} // else runc starts it, or says what is wrong
 	}
 	return whole, nil
 }
@@ -166,7 +174,9 @@ func nonEmpty(s string) []string {
 
 // restored says whether a container that is to be started was restored, and so runs already.
 func restored(runc string, global []string, id string) (bool, error) {
-	out, err := exec.CommandContext(context.Background(), runc, append(slices.Clone(withoutLog(global)), "state", id)...).Output()
+	ctx, stop := context.WithTimeout(context.Background(), stateTime)
+	defer stop()
+	out, err := exec.CommandContext(ctx, runc, append(slices.Clone(withoutLog(global)), "state", id)...).Output()
 	if err != nil {
 		return false, fmt.Errorf("look at container %s: %w", id, err)
 	}
@@ -188,11 +198,11 @@ func restored(runc string, global []string, id string) (bool, error) {
 func withoutLog(global []string) []string {
 	var out []string
 	for i := 0; i < len(global); i++ {
-		if global[i] == "--log" {
+		switch name, _, joined := option(global[i]); {
+		case name == "log" && joined:
+		case name == "log":
 			i++
-			continue
-		}
-		if !strings.HasPrefix(global[i], "--log=") {
+		default:
 			out = append(out, global[i])
 		}
 	}
@@ -317,14 +327,28 @@ func loadConfig(file string) (Config, error) {
 // findRunc finds the runc behind us.
 func findRunc(named string) (string, error) {
 	if named != "" {
+		if isSelf(named) {
+			return "", fmt.Errorf("%s names this program itself as runc", ConfigFile)
+		}
 		return named, nil
 	}
 	for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		if info, err := os.Stat(filepath.Join(dir, "runc")); err == nil && info.Mode().Perm()&0o111 != 0 {
-			return filepath.Join(dir, "runc"), nil
+		file := filepath.Join(dir, "runc")
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o111 != 0 && !isSelf(file) {
+			return file, nil
 		}
 	}
 	return "", errors.New(`no runc found; name it in ` + ConfigFile + `: {"runc": "/path/of/runc"}`)
+}
+
+// isSelf says whether a file is this program: it would call itself for ever.
+func isSelf(file string) bool {
+	a, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat("/proc/self/exe")
+	return err == nil && os.SameFile(a, b)
 }
 
 func readFile(name string, most int64) ([]byte, error) {

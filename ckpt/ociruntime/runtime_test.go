@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ func TestParse(t *testing.T) {
 		"--root /r --log=/l create --bundle /b --pid-file /p x": {
 			global: []string{"--root", "/r", "--log=/l"}, command: "create", rest: []string{"--bundle", "/b", "--pid-file", "/p", "x"},
 		},
+		"-debug -root /r create -b /b x":     {global: []string{"-debug", "-root", "/r"}, command: "create", rest: []string{"-b", "/b", "x"}},
 		"--systemd-cgroup --root /r start x": {global: []string{"--systemd-cgroup", "--root", "/r"}, command: "start", rest: []string{"x"}},
 	} {
 		if d := cmp.Diff(want, parse(strings.Fields(line)), cmp.AllowUnexported(call{}), cmp.Transformer("nil", func(s []string) []string { return append([]string{}, s...) })); d != "" {
@@ -82,6 +84,60 @@ func TestCreateBecomesRestore(t *testing.T) {
 	}
 }
 
+func TestPlainRunc(t *testing.T) {
+	t.Parallel()
+	empty := t.TempDir()
+	for _, line := range []string{
+		"", "--version", "features", "--root /r state x", "--root /r kill x 9", "create", "create --bundle " + empty + " x", "create --help", "start", "start --help", "--root /r --log /l start x",
+		"run --bundle " + empty + " x", "restore x", "exec x create",
+	} {
+		args := strings.Fields(line)
+		got, err := rewrite(parse(args), Config{Root: "/nowhere"}, "/bin/false")
+		if err != nil || !slices.Equal(got, args) {
+			t.Errorf("%q becomes %q, %v", line, got, err)
+		}
+	}
+}
+
+func TestCreateOptions(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"create --bundle /b --pid-file /p x":                       "/b x --bundle /b --pid-file /p",
+		"create -bundle /b -pid-file=/p x":                         "/b x --bundle /b --pid-file /p",
+		"create -b=/b --no-pivot --no-new-keyring x":               "/b x --bundle /b --no-pivot",
+		"create --preserve-fds 3 --pidfd-socket /s --bundle /b x":  "/b x --bundle /b",
+		"create --console-socket /s --bundle /b x":                 "/b x --console-socket /s --bundle /b",
+		"--root /r --log /l --log-format json create --bundle . x": ". x --bundle .",
+	} {
+		bundle, id, kept := parse(strings.Fields(line)).create()
+		if got := strings.Join(append([]string{bundle, id}, kept...), " "); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestWithoutLog(t *testing.T) {
+	t.Parallel()
+	got := withoutLog(strings.Fields("--root /r --log /l --log-format json -log=/l --systemd-cgroup"))
+	if want := "--root /r --log-format json --systemd-cgroup"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestRuncIsNotUs(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findRunc(self); err == nil {
+		t.Errorf("%s is to call itself", got)
+	}
+	if got, err := findRunc("/usr/bin/other-runc"); err != nil || got != "/usr/bin/other-runc" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestRestoreFilesThatAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	root := tree(t)
@@ -132,48 +188,6 @@ func FuzzOrder(f *testing.F) {
 	})
 }
 
-func TestRegister(t *testing.T) {
-	t.Parallel()
-	const ours = `{"path":"/p"}`
-	for name, c := range map[string]struct {
-		old, want string
-		changed   bool
-	}{
-		"no file":       {"", "{\n    \"runtimes\": {\n        \"qosctl\": {\n            \"path\": \"/p\"\n        }\n    }\n}\n", true},
-		"others stay":   {`{"z": 1, "runtimes": {"kata": {"path": "/k"}}, "a": [1,2]}`, `{"z":1,"runtimes":{"kata":{"path":"/k"},"qosctl":` + ours + `},"a":[1,2]}`, true},
-		"there already": {`{"runtimes":{"qosctl":{"path":"/p"}}}`, `{"runtimes":{"qosctl":` + ours + `}}`, false},
-		"another path":  {`{"runtimes":{"qosctl":{"path":"/old"}}}`, `{"runtimes":{"qosctl":` + ours + `}}`, true},
-	} {
-		got, changed, err := register([]byte(c.old), "/p")
-		if err != nil || changed != c.changed || compact(t, got) != compact(t, []byte(c.want)) {
-			t.Errorf("%s: %s, %v, %v", name, got, changed, err)
-		}
-	}
-	for text, want := range map[string]string{"{\n\"a\": 1,\n}": "line 3", "[]": "no JSON object", `{"runtimes": 3}`: "runtimes", "{} {}": "something follows"} {
-		if got, _, err := register([]byte(text), "/p"); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %s, %v", text, got, err)
-		}
-	}
-	back, changed, err := unregister([]byte(`{"runtimes":{"qosctl":{"path":"/p"}},"debug":true}`))
-	if err != nil || !changed || compact(t, back) != `{"debug":true}` {
-		t.Errorf("taken out: %s, %v, %v", back, changed, err)
-	}
-}
-
-func compact(t *testing.T, b []byte) string {
-	t.Helper()
-	o, err := parseObject(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := o.encode()
-	out, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
-}
-
 func TestInstall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -184,21 +198,29 @@ func TestInstall(t *testing.T) {
 	if err := os.WriteFile(p.Binary, []byte("one"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	in, err := Install(t.Context(), p)
+	in, err := Install(t.Context(), p, nil)
 	if err != nil || !in.Changed || in.Copy != "" || in.Reloaded {
 		t.Errorf("first: %+v, %v", in, err)
 	}
 	if err := os.WriteFile(p.Binary, []byte("two"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	in, err = Install(t.Context(), p)
+	in, err = Install(t.Context(), p, nil)
 	if b, rerr := os.ReadFile(p.Runtime); err != nil || in.Changed || rerr != nil || string(b) != "two" {
 		t.Errorf("again: %+v, %v; %q, %v", in, err, b, rerr)
+	}
+	out, err := Uninstall(t.Context(), p, func(context.Context) ([]string, error) { return []string{"job-1"}, nil })
+	if _, serr := os.Stat(p.Runtime); err == nil || !strings.Contains(err.Error(), "job-1") || serr != nil {
+		t.Errorf("taken out while it is used: %+v, %v, %v", out, err, serr)
+	}
+	out, err = Uninstall(t.Context(), p, func(context.Context) ([]string, error) { return nil, nil })
+	if _, serr := os.Stat(p.Runtime); err != nil || !out.Changed || out.Copy == "" || !os.IsNotExist(serr) {
+		t.Errorf("taken out: %+v, %v, %v", out, err, serr)
 	}
 	if err := os.WriteFile(p.Daemon, []byte("{broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Install(t.Context(), p); err == nil {
+	if _, err := Install(t.Context(), p, nil); err == nil {
 		t.Error("a broken daemon.json is taken")
 	}
 	if b, err := os.ReadFile(p.Daemon); err != nil || string(b) != "{broken" {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"qosctl/agent/api"
-	"qosctl/cgroup"
 	"qosctl/container"
 	mesosengine "qosctl/container/mesos"
 	"qosctl/framework"
@@ -29,7 +28,7 @@ type mesosNode struct {
 	ok    bool // the last look succeeded
 }
 
-func openMesos(cfg Config, groups *cgroup.FS, log *slog.Logger) (*mesosNode, error) {
+func openMesos(cfg Config, engines engines, log *slog.Logger) (*mesosNode, error) {
 	if cfg.Mesos.URL == "" {
 		return nil, nil
 	}
@@ -38,7 +37,7 @@ func openMesos(cfg Config, groups *cgroup.FS, log *slog.Logger) (*mesosNode, err
 		return nil, err
 	}
 	m := &mesosNode{client: c, poll: cfg.Mesos.Poll}
-	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: groups, Poll: cfg.Mesos.Poll, Logger: log})
+	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: engines.cgroups, Docker: engines.ofMesos, Poll: cfg.Mesos.Poll, Logger: log})
 	return m, err
 }
 

@@ -110,7 +110,7 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 	if a.ports, a.poll, err = openPorts(a.cfg, log); err != nil {
 		return err
 	}
-	if a.mesos, err = openMesos(a.cfg, a.engines.cgroups, log); err != nil {
+	if a.mesos, err = openMesos(a.cfg, a.engines, log); err != nil {
 		return err
 	}
 	if a.token, err = readToken(a.cfg.TokenFile); err != nil {

@@ -12,6 +12,7 @@ import (
 	"qosctl/ckpt"
 	"qosctl/container"
 	"qosctl/container/docker"
+	"qosctl/container/mesos"
 	"qosctl/container/process"
 	"qosctl/qos"
 )
@@ -43,6 +44,7 @@ type engines struct {
 	process engine
 	docker  engine       // nil: none is configured
 	keeper  checkpointer // nil: without Docker
+	ofMesos mesos.Docker // the containers that Mesos made in Docker; nil: without Docker
 }
 
 // openEngines opens what a configuration names. Docker need not answer yet.
@@ -63,9 +65,11 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 	if err != nil {
 		return e, fmt.Errorf("engine.docker: %w", err)
 	}
-	if e.docker, err = docker.New(docker.Options{Client: client, Cgroups: e.cgroups, Parent: cfg.Cgroup.Parent, Proc: cfg.Cgroup.Proc, Logger: log}); err != nil {
+	d, err := docker.New(docker.Options{Client: client, Cgroups: e.cgroups, Parent: cfg.Cgroup.Parent, Proc: cfg.Cgroup.Proc, Logger: log})
+	if err != nil {
 		return e, err
 	}
+	e.docker, e.ofMesos = d, d
 	c := cfg.Checkpoint
 	e.keeper, err = ckpt.New(ckpt.Options{
 		Dir: cfg.checkpoints(), Node: node, Engine: e.docker, Docker: client, Cgroups: e.cgroups, Proc: cfg.Cgroup.Proc, Driver: c.Driver, Runtime: runtimeName,

@@ -270,6 +270,9 @@ func (o devOpts) schedulerArgs() []string {
 	for _, i := range o.images {
 		list = append(list, "--map-image", i)
 	}
+	if o.docker {
+		list = append(list, "--docker")
+	}
 	return list
 }
 

@@ -65,6 +65,7 @@ func newDevmesosCmd(a *app) *cobra.Command {
 	f.StringVar(&d.MarathonVersion, "marathon-version", "", "which Marathon to be")
 	f.StringToStringVar(&o.attributes, "attribute", nil, "of the Mesos agent, NAME=VALUE; may be repeated")
 	f.StringArrayVar(&o.images, "map-image", nil, "IMAGE=DIR; may be repeated")
+	f.BoolVar(&d.Docker, "docker", false, "run tasks of type DOCKER in this machine's Docker")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

@@ -55,7 +55,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	n, err := node.New(node.Options{
 		Hostname: o.Hostname, Attributes: o.Attributes, CPUs: o.CPUs, MemMiB: o.MemMiB, DiskMiB: 100 << 10, FirstPort: 31000, Deploy: o.Deploy,
-		Dir: o.Dir, CgroupRoot: o.CgroupRoot, Proc: o.Proc, Parent: o.CgroupParent, Images: o.Images, Logger: s.log,
+		Dir: o.Dir, CgroupRoot: o.CgroupRoot, Proc: o.Proc, Parent: o.CgroupParent, Images: o.Images, Docker: o.Docker, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("devmesos: %w", err)

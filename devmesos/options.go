@@ -29,6 +29,7 @@ type Options struct {
 	MarathonVersion          string            // "": 1.11.0; below 1.5: old shapes
 	HTTPCredentials          string            // "user:password" for basic authentication everywhere; "": none
 	Images                   map[string]string // container image → directory whose entries are laid over the host's root
+	Docker                   bool              // tasks of type DOCKER are run by docker run, as by Mesos' Docker containerizer
 	Logger                   *slog.Logger      // nil: discards
 }
 

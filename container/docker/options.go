@@ -35,18 +35,22 @@ func apply(o container.Option, c *dcontainer.Config, h *dcontainer.HostConfig) e
 	return nil
 }
 
+// text is an option whose value is taken as it is.
+func text(field func(*dcontainer.Config, *dcontainer.HostConfig) *string) option {
+	return func(v string, c *dcontainer.Config, h *dcontainer.HostConfig) error { *field(c, h) = v; return nil }
+}
+
+// list is an option that may be given several times.
+func list(field func(*dcontainer.HostConfig) *[]string) option {
+	return func(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
+		p := field(h)
+		*p = append(*p, v)
+		return nil
+	}
+}
+
 // options are the arguments of docker run that a job may give.
 func options() map[string]option {
-	text := func(f func(c *dcontainer.Config, h *dcontainer.HostConfig) *string) option {
-		return func(v string, c *dcontainer.Config, h *dcontainer.HostConfig) error { *f(c, h) = v; return nil }
-	}
-	list := func(f func(h *dcontainer.HostConfig) *[]string) option {
-		return func(v string, _ *dcontainer.Config, h *dcontainer.HostConfig) error {
-			p := f(h)
-			*p = append(*p, v)
-			return nil
-		}
-	}
 	return map[string]option{
 		"add-host":     list(func(h *dcontainer.HostConfig) *[]string { return &h.ExtraHosts }),
 		"blkio-weight": number(0, math.MaxUint16, func(h *dcontainer.HostConfig, n int64) { h.BlkioWeight = uint16(n) }),

@@ -1,8 +1,8 @@
 // Package mesos is the engine of containers that Mesos itself made: it finds, resizes and watches them, and starts and ends none.
 //
 // What runs is the Mesos agent's word (its /state); where it runs is the cgroup that Mesos' containerizer makes, ROOT/CONTAINER_ID in
-// every hierarchy. A container's id here is Mesos' ContainerID, which is a new one for each launch. One that Mesos runs without such a
-// cgroup, as its Docker containerizer does, is seen and not more: it runs, and can be neither read nor resized.
+// every hierarchy, or that of the container mesos-CONTAINER_ID, which its Docker containerizer made. A container's id here is Mesos'
+// ContainerID, which is a new one for each launch. One that runs in neither is seen and not more: it can be neither read nor resized.
 package mesos
 
 import (
@@ -51,6 +51,7 @@ type Options struct {
 	Source  Source
 	Cgroups *cgroup.FS
 	Root    string        // cgroup that Mesos' containers stand below, its --cgroups_root; "": mesos
+	Docker  Docker        // nil: containers of Mesos' Docker containerizer are not looked for
 	Poll    time.Duration // between two looks of Wait and Events; 0: 1 s
 	Logger  *slog.Logger  // nil: nothing is logged
 }
@@ -63,6 +64,7 @@ type Engine struct {
 
 	mu     sync.Mutex
 	limits map[string]*cgroup.Limits // kept open, by container
+	docker map[string]inDocker       // by container
 	usage  map[string]reading        // the last seen, by container: a cgroup takes its counter with it
 }
 
@@ -90,7 +92,7 @@ func New(o Options) (*Engine, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{o: o, log: o.Logger.With("pkg", "container/mesos"), limits: map[string]*cgroup.Limits{}, usage: map[string]reading{}}, nil
+	return &Engine{o: o, log: o.Logger.With("pkg", "container/mesos"), limits: map[string]*cgroup.Limits{}, docker: map[string]inDocker{}, usage: map[string]reading{}}, nil
 }
 
 // Name is "mesos".
@@ -123,7 +125,7 @@ func (e *Engine) List(ctx context.Context) ([]container.Info, error) {
 	var infos []container.Info
 	for _, t := range tasks {
 		if t.ContainerID != "" && !strings.Contains(t.ContainerID, "/") {
-			infos = append(infos, e.info(t))
+			infos = append(infos, e.info(ctx, t))
 		}
 	}
 	e.prune(infos)
@@ -148,20 +150,23 @@ func (e *Engine) Inspect(ctx context.Context, id string) (container.Info, error)
 }
 
 // info joins what the Mesos agent says with what the kernel has.
-func (e *Engine) info(t Task) container.Info {
+func (e *Engine) info(ctx context.Context, t Task) container.Info {
 	labels := map[string]string{}
 	maps.Copy(labels, t.Labels)
 	labels[TaskLabel], labels[NameLabel], labels[FrameworkLabel] = t.ID, t.Name, t.FrameworkName
 	i := container.Info{ID: t.ContainerID, Labels: labels, Started: t.Started, Limits: container.Limits{CPUs: t.CPUs, Shares: t.CPUs}}
 	g := e.group(i.ID)
 	there := e.read(i.ID, g, &i)
+	if !there {
+		g, there = e.readDocker(ctx, t, &i)
+	}
 	switch {
 	case ended(t.State):
-		i.State, i.Exit = container.Exited, e.exit(t)
+		i.State, i.Exit = container.Exited, e.exit(ctx, t)
 	case there:
 		i.State, i.Cgroup = container.Running, g
-	case e.seen(i.ID): // the cgroup went before the agent noticed
-		i.State, i.Exit = container.Exited, e.exit(t)
+	case e.seen(i.ID), e.endedInDocker(i.ID): // the cgroup went before the agent noticed
+		i.State, i.Exit = container.Exited, e.exit(ctx, t)
 	case t.State == "TASK_RUNNING": // in a cgroup that is not of Mesos' making, or that we came too late to see: Mesos' word is all we know
 		i.State = container.Running
 	default:
@@ -221,8 +226,8 @@ func ended(state string) bool {
 }
 
 // exit is how a container ended, as far as Mesos says it: TASK_FINISHED is exit status 0, the status of the others is not in /state.
-// CPU is the last reading before the cgroup went, up to one look old.
-func (e *Engine) exit(t Task) *container.Exit {
+// CPU is the last reading before the cgroup went, up to one look old. Of a container that Docker made Docker says it.
+func (e *Engine) exit(ctx context.Context, t Task) *container.Exit {
 	e.mu.Lock()
 	r, ok := e.usage[t.ContainerID]
 	if !ok { // never seen alive: when it ended is when that was first seen
@@ -230,6 +235,11 @@ func (e *Engine) exit(t Task) *container.Exit {
 		e.usage[t.ContainerID] = r
 	}
 	e.mu.Unlock()
+	if x := e.dockerExit(ctx, t.ContainerID); x != nil {
+		end := *x
+		end.CPU = r.cpu
+		return &end
+	}
 	x := &container.Exit{CPU: r.cpu, Finished: r.at}
 	if t.State != "TASK_FINISHED" {
 		x.Code, x.Unknown = container.CodeUnknown, true
@@ -254,7 +264,16 @@ func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) erro
 		return fmt.Errorf("resize mesos container %s: memory: %w", id, container.ErrNotSupported)
 	}
 	if i.Cgroup == (cgroup.Group{}) {
-		return fmt.Errorf("resize mesos container %s: %w: Mesos did not make its cgroup %s; a Docker container?", id, container.ErrNotSupported, e.group(id).CPU)
+		return fmt.Errorf("resize mesos container %s: %w: neither Mesos made its cgroup %s, nor has Docker a container mesos-%s", id, container.ErrNotSupported, e.group(id).CPU, id)
+	}
+	e.mu.Lock()
+	d := e.docker[id].id
+	e.mu.Unlock()
+	if d != "" {
+		if err := e.o.Docker.Resize(ctx, d, l); err != nil {
+			return fmt.Errorf("resize mesos container %s: %w", id, err)
+		}
+		return nil
 	}
 	lim, err := e.open(id, i.Cgroup)
 	if err == nil && l.CPUs != 0 {
@@ -317,6 +336,7 @@ func (e *Engine) forget(id string) {
 func (e *Engine) drop(id string) {
 	e.shut(id)
 	delete(e.usage, id)
+	delete(e.docker, id)
 }
 
 // closeLimits closes the kept-open limits of a container that has ended.

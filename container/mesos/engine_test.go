@@ -189,8 +189,8 @@ func TestWaitOutlastsTheMesosAgent(t *testing.T) {
 	}
 }
 
-// TestDockerContainer: Mesos runs it and has made no cgroup for it. It runs until Mesos says that it has ended.
-func TestDockerContainer(t *testing.T) {
+// TestUnknownContainer: Mesos runs it, has made no cgroup for it, and no Docker is known. It runs until Mesos says that it has ended.
+func TestUnknownContainer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	running := Task{ID: "task", ContainerID: "x", State: "TASK_RUNNING", CPUs: 0.5}
@@ -207,7 +207,7 @@ func TestDockerContainer(t *testing.T) {
 		}
 	}
 	err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 1})
-	if !errors.Is(err, container.ErrNotSupported) || !strings.Contains(err.Error(), "Mesos did not make its cgroup") || !strings.Contains(err.Error(), "a Docker container?") {
+	if !errors.Is(err, container.ErrNotSupported) || !strings.Contains(err.Error(), "neither Mesos made its cgroup") || !strings.Contains(err.Error(), "nor has Docker a container mesos-x") {
 		t.Errorf("resize: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*r.e.o.Poll)

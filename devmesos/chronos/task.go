@@ -38,7 +38,7 @@ func task(j *Job, q queued, id, host string) node.Task {
 		t.Command, t.Args = "", append([]string{j.Command}, j.Arguments...)
 	}
 	if j.Container != nil {
-		t.Image = j.Container.Image
+		t.Image, t.Docker = j.Container.Image, docker(j.Container)
 	}
 	for _, v := range j.EnvironmentVariables {
 		t.Env[v.Name] = v.Value
@@ -84,4 +84,24 @@ func meets(constraints [][]string, o node.Offer) bool {
 		}
 	}
 	return true
+}
+
+// docker is the Docker side of a job's container; nil: Mesos' own containerizer runs it.
+func docker(c *Container) *node.Container {
+	if c.Type != "DOCKER" {
+		return nil
+	}
+	d := &node.Container{Network: strings.ToLower(c.Network), ForcePull: c.ForcePullImage}
+	if c.Network == "USER" {
+		d.Network = c.NetworkName
+	}
+	for _, p := range c.Parameters {
+		d.Parameters = append(d.Parameters, node.Parameter(p))
+	}
+	for _, v := range c.Volumes {
+		if v.HostPath != "" {
+			d.Volumes = append(d.Volumes, strings.TrimSuffix(v.HostPath+":"+v.ContainerPath+":"+strings.ToLower(v.Mode), ":"))
+		}
+	}
+	return d
 }

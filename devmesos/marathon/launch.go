@@ -1,6 +1,10 @@
 package marathon
 
 import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"qosctl/devmesos/node"
@@ -35,7 +39,7 @@ func (c *Core) launch(s *appState, i *instance, now time.Time) {
 	task := node.Task{
 		ID: id, Name: mesosName(a.ID), Framework: frameworkName, Command: orElse(a.Cmd, ""), Args: a.Args, User: orElse(a.User, ""),
 		Env: environment(a, id, offer.Hostname, ports), CPUs: *a.CPUs, MemMiB: *a.Mem, DiskMiB: *a.Disk, Ports: ports,
-		Labels: labels(a), Image: a.image(),
+		Labels: labels(a), Image: a.image(), Docker: docker(a, ports),
 	}
 	if a.TaskKillGracePeriodSeconds != nil {
 		task.Grace = new(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
@@ -114,4 +118,35 @@ func wantedPorts(a *App) []int {
 		}
 	}
 	return want
+}
+
+// docker is the Docker side of an app's container; nil: it has none, or Mesos' own containerizer runs it.
+func docker(a *App, ports []int) *node.Container {
+	if a.image() == "" || a.Container.Type != "DOCKER" {
+		return nil
+	}
+	d := a.Container.Docker
+	c := &node.Container{
+		Privileged: d.Privileged != nil && *d.Privileged, ForcePull: d.ForcePullImage != nil && *d.ForcePullImage,
+		Network: map[string]string{"container/bridge": "bridge", "container": a.Networks[0].Name}[a.Networks[0].Mode],
+	}
+	for _, p := range d.Parameters {
+		c.Parameters = append(c.Parameters, node.Parameter(p))
+	}
+	for _, raw := range a.Container.Volumes {
+		var v struct {
+			HostPath, ContainerPath, Mode string // encoding/json matches the names without case
+		}
+		if err := json.Unmarshal(raw, &v); err == nil && v.HostPath != "" {
+			c.Volumes = append(c.Volumes, strings.TrimSuffix(v.HostPath+":"+v.ContainerPath+":"+strings.ToLower(v.Mode), ":"))
+		}
+	}
+	next := 0
+	for _, m := range a.Container.PortMappings {
+		if m.HostPort != nil && next < len(ports) {
+			c.Ports = append(c.Ports, fmt.Sprintf("%d:%d/%s", ports[next], m.ContainerPort, strings.ToLower(cmp.Or(m.Protocol, "tcp"))))
+			next++
+		}
+	}
+	return c
 }

@@ -36,6 +36,7 @@ type Options struct {
 	Proc       string // "/proc"
 	Parent     string // cgroup under which the tasks' stand: "/mesos"
 	Images     map[string]string
+	Docker     bool // tasks of type DOCKER are run by docker run, as by Mesos' Docker containerizer
 	Logger     *slog.Logger
 }
 
@@ -54,6 +55,9 @@ func (o Options) validate() error {
 	bad(!filepath.IsAbs(o.Parent) || filepath.Clean(o.Parent) == "/", "cgroup parent: must be an absolute path below the root (got %q)", o.Parent)
 	for image, dir := range o.Images {
 		bad(!filepath.IsAbs(dir), "images: %s: directory must be absolute (got %q)", image, dir)
+	}
+	if o.Docker {
+		errs = append(errs, checkDocker())
 	}
 	return errors.Join(errs...)
 }
@@ -273,7 +277,7 @@ func (n *Node) Run(ctx context.Context) error {
 	close(n.stop)
 	n.wg.Wait()
 	n.groups.close()
-	return nil
+	return n.clearDocker(0) //nolint:contextcheck // ctx has ended
 }
 
 // report notes a status and passes it to the framework.

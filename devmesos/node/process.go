@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // gate waits until the process stands in its cgroup and only then becomes the command: fd 3 is a pipe from the node. If the node
@@ -24,12 +26,18 @@ type process struct {
 	proc      string
 	container string
 	groups    groups
-	done      chan struct{} // closed when it has been reaped
+	docker    string             // name of its container in Docker; "": it has none
+	stopping  context.CancelFunc // of the docker stop at work
+	stops     sync.WaitGroup     // docker stops
+	done      chan struct{}      // closed when it has been reaped
 	state     *os.ProcessState
 }
 
 // begin starts a task's command in its sandbox and cgroup.
 func (n *Node) begin(t *task) (*process, error) {
+	if n.inDocker(t) {
+		return n.beginDocker(t)
+	}
 	who, err := lookupUser(t.User)
 	if err != nil {
 		return nil, err
@@ -66,7 +74,7 @@ func (n *Node) begin(t *task) (*process, error) {
 	}
 	defer w.Close()
 	cmd := exec.Command("/bin/sh", full...)
-	cmd.Dir, cmd.Env, cmd.SysProcAttr = t.sandbox, n.environment(t), attr
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = t.sandbox, n.environment(t, t.sandbox), attr
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out.stdout, out.stderr, []*os.File{r}
 	err = cmd.Start()
 	_ = r.Close() // the process has its own
@@ -138,13 +146,13 @@ func (n *Node) makeSandbox(t *task, who *identity) (outputs, error) {
 }
 
 // environment is what a task gets: the agent's PATH, Mesos' own variables, then those of the framework, which win.
-func (n *Node) environment(t *task) []string {
+func (n *Node) environment(t *task, sandbox string) []string {
 	path := os.Getenv("PATH")
 	if path == "" {
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
 	env := map[string]string{
-		"PATH": path, "MESOS_SANDBOX": t.sandbox, "MESOS_DIRECTORY": t.sandbox, "MESOS_EXECUTOR_ID": t.ID,
+		"PATH": path, "MESOS_SANDBOX": sandbox, "MESOS_DIRECTORY": t.sandbox, "MESOS_EXECUTOR_ID": t.ID,
 		"MESOS_FRAMEWORK_ID": n.FrameworkID(t.Framework), "MESOS_SLAVE_ID": n.id,
 	}
 	maps.Copy(env, t.Env)
@@ -157,14 +165,31 @@ func (n *Node) environment(t *task) []string {
 }
 
 // signalTree signals a task's whole tree as stout's killtree does: all are stopped, signalled, and continued.
-func (p *process) signalTree(sig syscall.Signal) []int {
+func (p *process) signalTree(sig syscall.Signal) {
 	pids := tree(p.proc, p.pid)
 	for _, s := range []syscall.Signal{syscall.SIGSTOP, sig, syscall.SIGCONT} {
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, s) // one that has ended meanwhile is what was wanted
 		}
 	}
-	return pids
+}
+
+// terminate asks a task to end within a grace: by SIGTERM to the tree, or by docker stop.
+func (p *process) terminate(grace time.Duration) {
+	if p.docker != "" {
+		p.stopDocker(grace)
+		return
+	}
+	p.signalTree(syscall.SIGTERM)
+}
+
+// kill ends a task at once.
+func (p *process) kill() {
+	if p.docker != "" {
+		_, _ = runDocker(context.Background(), "kill", p.docker) // one that has ended is as wanted
+		return
+	}
+	p.signalTree(syscall.SIGKILL)
 }
 
 // leftovers are the processes of the container that are still alive.
@@ -177,6 +202,9 @@ func (p *process) leftovers() []int {
 
 // destroy kills all that is left of the container.
 func (p *process) destroy(ctx context.Context) error {
+	if p.docker != "" {
+		p.stops.Wait()
+	}
 	for _, pid := range session(p.proc, p.pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}

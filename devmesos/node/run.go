@@ -73,12 +73,14 @@ func (n *Node) supervise(t *task, p *process) {
 	var escalate <-chan time.Time
 	stop := n.stop
 	terminate := func(grace time.Duration) {
-		if killed {
+		if killed && p.docker == "" { // Docker's executor begins anew instead
 			return
 		}
+		if !killed {
+			n.report(t, Killing, "")
+		}
 		killed = true
-		n.report(t, Killing, "")
-		n.log.Debug("sigterm to the tree", "task", t.ID, "pids", p.signalTree(syscall.SIGTERM))
+		p.terminate(grace)
 		escalate = time.After(grace)
 	}
 	for running := true; running; {
@@ -91,10 +93,11 @@ func (n *Node) supervise(t *task, p *process) {
 			escalate = time.After(min(t.grace(), shutdownGrace))
 		case <-escalate:
 			escalate = nil
-			n.log.Debug("grace is over: sigkill to the tree", "task", t.ID, "pids", p.signalTree(syscall.SIGKILL))
+			n.log.Debug("grace is over: sigkill", "task", t.ID)
+			p.kill()
 		case <-t.lost:
 			gone = true
-			p.signalTree(syscall.SIGKILL)
+			p.kill()
 		case <-p.done:
 			running = false
 		}
@@ -157,6 +160,12 @@ func (n *Node) sweep(t *task, p *process, patience time.Duration) {
 
 // clean removes a task's cgroup and its mark; the sandbox stays, as on an agent.
 func (n *Node) clean(t *task) {
+	if n.inDocker(t) {
+		if err := n.clearDocker(keepDocker); err != nil {
+			n.log.Error("containers of ended tasks stay", "err", err)
+		}
+		return
+	}
 	if err := n.groups.remove(t.container); err != nil {
 		n.log.Error("cgroup stays", "task", t.ID, "container", t.container, "err", err)
 		return

@@ -37,6 +37,7 @@ type Keeper struct {
 	store    *store
 	locks    locks
 	disk     chan struct{} // one dump at a time
+	pace     pace          // of seals
 	docker   *client.Client
 	host     host
 	free     func(dir string) (int64, error)

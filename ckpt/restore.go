@@ -113,6 +113,7 @@ func (k *Keeper) Restore(ctx context.Context, r Ref, s container.Spec) (Restored
 		return Restored{}, err
 	}
 	defer src.close()
+	defer k.pace.begin()()
 	begin := time.Now()
 	out, err := k.restoreNew(ctx, d, src, r, s)
 	if err != nil {
@@ -340,6 +341,7 @@ func (k *Keeper) backFrom(ctx context.Context, d driver, src *source, r Ref) (Re
 	if i.State != container.Exited {
 		return Restored{}, refuse("container %s is %s: it is no way back", id, i.State)
 	}
+	defer k.pace.begin()()
 	begin := time.Now()
 	out, err := k.letGo(ctx, d, src, r, id)
 	if err != nil {

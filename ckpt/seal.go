@@ -72,7 +72,7 @@ func (k *Keeper) describe(ctx context.Context, dir *os.Root, r Ref) (m Manifest,
 	if err = tidy(dir); err != nil {
 		return m, err
 	}
-	if m.Files, m.Bytes, err = hashAll(ctx, dir, true); err != nil {
+	if m.Files, m.Bytes, err = hashAll(ctx, dir, &k.pace); err != nil {
 		return m, err
 	}
 	b, err := encode(m)
@@ -153,21 +153,21 @@ func files(dir *os.Root, sealed bool) (list []string, err error) {
 	return list, nil
 }
 
-// hashAll reads all files of a checkpoint, and makes them durable if sync.
-func hashAll(ctx context.Context, dir *os.Root, sync bool) (list []File, total int64, err error) {
-	names, err := files(dir, !sync)
+// hashAll reads all files of a checkpoint. With a pace it is sealed: they are made durable, at that pace.
+func hashAll(ctx context.Context, dir *os.Root, p *pace) (list []File, total int64, err error) {
+	names, err := files(dir, p == nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, name := range names {
-		f, err := hashFile(ctx, dir, name, sync)
+		f, err := hashFile(ctx, dir, name, p)
 		if err != nil {
 			return nil, 0, err
 		}
 		list = append(list, f)
 		total += f.Size
 	}
-	if sync {
+	if p != nil {
 		if err := syncDirs(dir, names); err != nil {
 			return nil, 0, err
 		}
@@ -191,33 +191,38 @@ func syncDirs(dir *os.Root, names []string) error {
 	return nil
 }
 
-func hashFile(ctx context.Context, dir *os.Root, name string, sync bool) (out File, err error) {
+func hashFile(ctx context.Context, dir *os.Root, name string, p *pace) (out File, err error) {
 	f, _, err := openFile(dir, name)
 	if err != nil {
 		return out, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	if sync {
-		if err := f.Sync(); err != nil {
-			return out, fmt.Errorf("sync %s: %w", name, err)
-		}
-	}
 	h := sha256.New()
-	n, err := io.Copy(h, &bound{ctx, f})
+	n, err := io.CopyBuffer(h, &bound{ctx, f, p}, make([]byte, 256<<10))
 	if err != nil {
 		return out, damage(fmt.Errorf("read %s: %w", name, err))
+	}
+	if p != nil {
+		if err := p.sync(ctx, f); err != nil {
+			return out, err
+		}
 	}
 	return File{Name: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
-// bound ends a reading with its context.
+// bound ends a reading with its context, and keeps to a pace if there is one.
 type bound struct {
-	ctx context.Context //nolint:containedctx // as long as one copy
-	r   io.Reader
+	ctx  context.Context //nolint:containedctx // as long as one copy
+	r    io.Reader
+	pace *pace
 }
 
 func (b *bound) Read(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
+	err := b.ctx.Err()
+	if b.pace != nil {
+		err = b.pace.wait(b.ctx)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return b.r.Read(p)
@@ -250,7 +255,7 @@ func verify(ctx context.Context, dir *os.Root, r Ref) (Manifest, error) {
 	if err != nil {
 		return m, err
 	}
-	has, _, err := hashAll(ctx, dir, false)
+	has, _, err := hashAll(ctx, dir, nil)
 	if err != nil {
 		return m, fmt.Errorf("checkpoint %s: %w", r, err)
 	}

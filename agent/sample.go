@@ -87,9 +87,20 @@ func (a *Agent) reopen(ctx context.Context, j *job, l *live) {
 	}
 }
 
+// countLast counts what an execution's cgroup has counted of a container whose own cgroup is gone: its end is on its way.
+func (a *Agent) countLast(j *job, l *live) bool {
+	u, err := l.reader.Usage()
+	if err == nil {
+		j.status().Execution.Account.Count(u)
+	}
+	return err == nil
+}
+
 func (a *Agent) readCounters(j *job, l *live) {
 	var s cgroup.Sample
 	switch err := l.reader.Read(&s); {
+	case errors.Is(err, cgroup.ErrGone) && a.countLast(j, l):
+		return // its own cgroup went with it; what counts is its execution's
 	case errors.Is(err, cgroup.ErrGone):
 		_ = l.reader.Close() // a container's end arrives by its watch
 		l.reader, l.lost = nil, true

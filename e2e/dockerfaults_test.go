@@ -23,7 +23,13 @@ import (
 // marathon sends a request to the Marathon on the node.
 func (s *site) marathon(method, path, body string) string {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://127.0.0.1:18080"+path, strings.NewReader(body))
+	return s.request(method, "http://127.0.0.1:18080"+path, body)
+}
+
+// request asks something of a server on the node.
+func (s *site) request(method, url, body string) string {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -36,7 +42,7 @@ func (s *site) marathon(method, path, body string) string {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode >= 300 {
-		s.t.Fatalf("%s %s: %s %s (%v)", method, path, resp.Status, b, err)
+		s.t.Fatalf("%s %s: %s %s (%v)", method, url, resp.Status, b, err)
 	}
 	return string(b)
 }

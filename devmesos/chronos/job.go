@@ -51,7 +51,7 @@ type Variable struct {
 	Value string `json:"value"`
 }
 
-// Fetch is a file that Mesos' fetcher would bring; the development scheduler fetches nothing.
+// Fetch is a file that Mesos' fetcher would bring; the development scheduler fetches what is on this machine.
 type Fetch struct {
 	URI        string `json:"uri"`
 	Executable bool   `json:"executable"`

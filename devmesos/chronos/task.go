@@ -40,6 +40,12 @@ func task(j *Job, q queued, id, host string) node.Task {
 	if j.Container != nil {
 		t.Image, t.Docker = j.Container.Image, docker(j.Container)
 	}
+	for _, f := range j.Fetch {
+		t.Fetch = append(t.Fetch, node.Fetch{URI: f.URI, Executable: f.Executable, OutputFile: f.OutputFile})
+	}
+	for _, uri := range j.URIs {
+		t.Fetch = append(t.Fetch, node.Fetch{URI: uri})
+	}
 	for _, v := range j.EnvironmentVariables {
 		t.Env[v.Name] = v.Value
 	}

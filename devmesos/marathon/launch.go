@@ -39,7 +39,7 @@ func (c *Core) launch(s *appState, i *instance, now time.Time) {
 	task := node.Task{
 		ID: id, Name: mesosName(a.ID), Framework: frameworkName, Command: orElse(a.Cmd, ""), Args: a.Args, User: orElse(a.User, ""),
 		Env: environment(a, id, offer.Hostname, ports), CPUs: *a.CPUs, MemMiB: *a.Mem, DiskMiB: *a.Disk, Ports: ports,
-		Labels: labels(a), Image: a.image(), Docker: docker(a, ports),
+		Labels: labels(a), Image: a.image(), Docker: docker(a, ports), Fetch: fetch(a),
 	}
 	if a.TaskKillGracePeriodSeconds != nil {
 		task.Grace = new(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
@@ -118,6 +118,22 @@ func wantedPorts(a *App) []int {
 		}
 	}
 	return want
+}
+
+// fetch are the files that an app wants in its sandbox.
+func fetch(a *App) (list []node.Fetch) {
+	for _, raw := range a.Fetch {
+		var f struct {
+			URI        string `json:"uri"`
+			Executable bool   `json:"executable"`
+			OutputFile string `json:"outputFile"`
+			DestPath   string `json:"destPath"` // of 1.5 and later
+		}
+		if err := json.Unmarshal(raw, &f); err == nil {
+			list = append(list, node.Fetch{URI: f.URI, Executable: f.Executable, OutputFile: cmp.Or(f.DestPath, f.OutputFile)})
+		}
+	}
+	return list
 }
 
 // docker is the Docker side of an app's container; nil: it has none, or Mesos' own containerizer runs it.

@@ -81,6 +81,9 @@ func (n *Node) beginDocker(t *task) (*process, error) {
 		return nil, err
 	}
 	defer out.close()
+	if err := n.fetch(t, nil); err != nil {
+		return nil, err
+	}
 	if err := n.mark(t, 0); err != nil { // before there is a container
 		return nil, err
 	}

@@ -65,6 +65,9 @@ func (n *Node) begin(t *task) (*process, error) {
 		return nil, err
 	}
 	defer out.close()
+	if err := n.fetch(t, who); err != nil {
+		return nil, err
+	}
 	if err := n.groups.create(t.container, t.CPUs); err != nil {
 		return nil, fmt.Errorf("create cgroup of container %s: %w", t.container, err)
 	}

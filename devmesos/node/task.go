@@ -51,6 +51,7 @@ type Task struct {
 	Labels    []Label
 	Grace     *time.Duration // kill policy; nil: DefaultGrace
 	Image     string         // container image; "": the host's file system
+	Fetch     []Fetch        // brought into the sandbox
 	Docker    *Container     // of type DOCKER; nil: of type MESOS, or without an image
 }
 

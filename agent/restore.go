@@ -56,6 +56,9 @@ func (a *Agent) restore(ctx context.Context, j *job, s container.Spec) {
 	for try := 0; ; try++ {
 		list, err := a.candidates(ctx, j)
 		if err == nil {
+			if try == 0 {
+				a.unreadable(ctx, j, list)
+			}
 			var done bool
 			if done, faults, err = a.restoreOne(ctx, j, s, list); done || ctx.Err() != nil {
 				return
@@ -97,6 +100,19 @@ func (a *Agent) candidates(ctx context.Context, j *job) ([]ckpt.Manifest, error)
 		return y.Sequence - x.Sequence
 	})
 	return list, nil
+}
+
+// unreadable says why the wanted checkpoint is not among the candidates.
+func (a *Agent) unreadable(ctx context.Context, j *job, list []ckpt.Manifest) {
+	j.mu.Lock()
+	m := ckpt.Manifest{Job: j.spec().ID, Sequence: j.row.Local.Restoring}
+	j.mu.Unlock()
+	if slices.ContainsFunc(list, func(c ckpt.Manifest) bool { return c.Sequence == m.Sequence }) {
+		return
+	}
+	if _, err := a.engines.keeper.Verify(ctx, ckpt.Ref{Job: m.Job, Sequence: m.Sequence}); err != nil && ctx.Err() == nil {
+		a.restoreFailed(j, m, err)
+	}
 }
 
 // restoreOne tries one checkpoint after the other. An error is one that says nothing about the checkpoints: it is tried again.

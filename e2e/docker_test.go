@@ -34,16 +34,20 @@ const siteDir = "/run/q"
 // startSite starts a node and what runs on it; args are those of dev.
 func startSite(t *testing.T, release string, args ...string) *site {
 	t.Helper()
+	return startSiteOn(t, node.Options{Release: release}, "", args...)
+}
+
+// startSiteOn starts a node of those options, runs a script on it, and starts dev.
+func startSiteOn(t *testing.T, o node.Options, prepare string, args ...string) *site {
+	t.Helper()
 	if !wanted() {
 		t.Skip("end-to-end tests run as root with QOSCTL_E2E=1: make e2e")
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute) // the first time a root file system is made
 	defer stop()
 	qosctl := filepath.Join(bin, "qosctl")
-	n, err := node.Start(ctx, node.Options{
-		Name: nodeName(t, release), Release: release,
-		Files: map[string]string{"/usr/bin/qosctl": qosctl, "/usr/libexec/qosctl/qosctl-runtime": qosctl},
-	})
+	o.Name, o.Files = nodeName(t, o.Release), map[string]string{"/usr/bin/qosctl": qosctl, "/usr/libexec/qosctl/qosctl-runtime": qosctl}
+	n, err := node.Start(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,6 +57,9 @@ func startSite(t *testing.T, release string, args ...string) *site {
 	}
 	t.Cleanup(s.stop)
 	s.image()
+	if prepare != "" {
+		s.sh(prepare)
+	}
 	s.cmd = n.Command(context.WithoutCancel(t.Context()), append([]string{
 		"sh", "-c", `echo $$ >/run/dev.pid; exec "$@"`, "dev", "/usr/bin/qosctl", "dev", "--docker", "--dir", siteDir, "--deploy", "100ms", "--period", "1s",
 	}, args...)...)

@@ -81,9 +81,6 @@ func (n *Node) beginDocker(t *task) (*process, error) {
 		return nil, err
 	}
 	defer out.close()
-	if err := n.fetch(t, nil); err != nil {
-		return nil, err
-	}
 	if err := n.mark(t, 0); err != nil { // before there is a container
 		return nil, err
 	}

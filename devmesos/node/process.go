@@ -65,9 +65,6 @@ func (n *Node) begin(t *task) (*process, error) {
 		return nil, err
 	}
 	defer out.close()
-	if err := n.fetch(t, who); err != nil {
-		return nil, err
-	}
 	if err := n.groups.create(t.container, t.CPUs); err != nil {
 		return nil, fmt.Errorf("create cgroup of container %s: %w", t.container, err)
 	}
@@ -135,6 +132,10 @@ func (n *Node) makeSandbox(t *task, who *identity) (outputs, error) {
 	}
 	if err != nil {
 		return o, fmt.Errorf("make sandbox: %w", err)
+	}
+	if err := n.fetch(t, who); err != nil {
+		o.close()
+		return o, err
 	}
 	if who == nil {
 		return o, nil

@@ -32,11 +32,21 @@ func TestOnNodes(t *testing.T) {
 		files["/tests/"+name] = out
 	}
 	files["/tests/programs.tar"] = buildPrograms(t)
-	for _, release := range []string{node.Trixie, node.Forky} {
-		t.Run(release, func(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    node.Options
+		only map[string]string // test binary → pattern; nil: all of both
+	}{
+		{"trixie", node.Options{Release: node.Trixie}, nil},
+		{"forky", node.Options{Release: node.Forky}, nil},
+		// Here cgroup v2 has no cpu controller, so no limits; but runc 1.1 restores into the wrong cgroup with it, and counters are elsewhere.
+		{"trixie with cgroup v2", node.Options{Release: node.Trixie, V2: true}, map[string]string{"ckpt.test": "^(TestGenerations|TestKeep|TestBack)$"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
 			defer stop()
-			n, err := node.Start(ctx, node.Options{Name: nodeName(t, release), Release: release, Files: files})
+			c.o.Name, c.o.Files = nodeName(t, c.o.Release), files
+			n, err := node.Start(ctx, c.o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -46,7 +56,13 @@ func TestOnNodes(t *testing.T) {
 				}
 			}()
 			for name, pkg := range packages {
-				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m", "-test.run="+only)
+				pattern, ok := c.only[name]
+				if only != "" {
+					pattern = only
+				} else if c.only != nil && !ok {
+					continue
+				}
+				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m", "-test.run="+pattern)
 				passed := strings.Count(out, "--- PASS:")
 				t.Logf("%s: %d passed, %d skipped", pkg, passed, strings.Count(out, "--- SKIP:"))
 				if only != "" {

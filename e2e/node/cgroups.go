@@ -14,7 +14,7 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// makeCgroups makes the node's cgroup in every v1 controller.
+// makeCgroups makes the node's cgroup in every v1 controller, and in the hierarchy of v2 if it is to see that.
 func (n *Node) makeCgroups() error {
 	list, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "tasks"))
 	if err != nil {
@@ -22,6 +22,15 @@ func (n *Node) makeCgroups() error {
 	}
 	if len(list) == 0 {
 		return errors.New("nodes need cgroup v1 controllers below " + cgroupRoot)
+	}
+	if n.o.V2 {
+		unified, err := unifiedRoot()
+		if err != nil {
+			return err
+		}
+		if err := os.Mkdir(filepath.Join(unified, prefix+n.o.Name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	for _, tasks := range list {
 		up := filepath.Dir(tasks)
@@ -40,6 +49,18 @@ func (n *Node) makeCgroups() error {
 		}
 	}
 	return nil
+}
+
+// ErrNoV2 says that this machine has no cgroup v2 mounted beside v1.
+var ErrNoV2 = errors.New("no cgroup v2 is mounted below " + cgroupRoot)
+
+// unifiedRoot is where this machine has cgroup v2 mounted.
+func unifiedRoot() (string, error) {
+	found, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "cgroup.subtree_control"))
+	if err != nil || len(found) == 0 {
+		return "", ErrNoV2
+	}
+	return filepath.Dir(found[0]), nil
 }
 
 // sweep kills what is left in the node's cgroups, removes them, and the node's directory.

@@ -1,14 +1,15 @@
-# The first process of a node, in namespaces of its own. Arguments: name, root file system, directory of the node.
+# The first process of a node, in namespaces of its own. Arguments: name, root file system, directory of the node, cgroup v2 alone (true or false).
 set -eu
-name=$1 lower=$2 dir=$3
+name=$1 lower=$2 dir=$3 v2=$4
 mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" "$dir/root"
 r=$dir/root
 mount --rbind /dev "$r/dev"
 mount -t proc proc "$r/proc"
 mount -t sysfs sysfs "$r/sys"
-mount -t tmpfs tmpfs "$r/sys/fs/cgroup"
+if [ "$v2" = true ]; then mount -t cgroup2 cgroup2 "$r/sys/fs/cgroup"; else mount -t tmpfs tmpfs "$r/sys/fs/cgroup"; fi
 for c in /sys/fs/cgroup/*/; do
+	[ "$v2" = true ] && break
 	n=$(basename "$c")
 	[ -e "$c/tasks" ] || continue
 	mkdir "$r/sys/fs/cgroup/$n"

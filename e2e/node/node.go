@@ -34,6 +34,7 @@ const (
 type Options struct {
 	Name    string            // of letters, digits and dashes: of its cgroups and directory, and its host name
 	Release string            // Trixie or Forky
+	V2      bool              // the node sees cgroup v2 alone, with the controllers that this machine's has: most likely not cpu
 	Daemon  map[string]any    // added to Docker's daemon.json
 	Files   map[string]string // path in the node → file of this machine that is copied there, executable
 }
@@ -104,8 +105,8 @@ func (n *Node) begin(root string) error {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the node's own
-	join := n.joinScript() + `exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c "$1" init "$2" "$3" "$4"`
-	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir)
+	join := n.joinScript() + `exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c "$1" init "$2" "$3" "$4" "$5"`
+	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir, strconv.FormatBool(n.o.V2))
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	started := make(chan error, 1)
@@ -198,7 +199,7 @@ func childOf(pid int) int {
 
 // Command prepares a program to be run in the node, in all its namespaces and cgroups. It ends with the node at the latest, whose first process takes its PID namespace along.
 func (n *Node) Command(ctx context.Context, argv ...string) *exec.Cmd {
-	enter := n.joinScript() + fmt.Sprintf(`exec nsenter -t %d -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root QOSCTL_NODE=%s "$@"`, n.pid, n.o.Release)
+	enter := n.joinScript() + fmt.Sprintf(`exec nsenter -t %d -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root QOSCTL_NODE=%s QOSCTL_NODE_V2=%t "$@"`, n.pid, n.o.Release, n.o.V2)
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", enter, "enter"}, argv...)...)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

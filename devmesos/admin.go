@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"qosctl/devmesos/node"
 )
@@ -13,6 +14,7 @@ import (
 //	POST   /dev/faults                   switches a Fault on
 //	GET    /dev/faults                   lists those that are on
 //	DELETE /dev/faults                   clears them
+//	POST   /dev/hold?cpus=X              keeps CPUs out of the offers, as a framework that sits on one; 0 gives them back
 //	POST   /dev/tasks/{id}/unreachable   cuts a task off from its framework; it runs on
 //	POST   /dev/tasks/{id}/reachable     lets it return
 //	POST   /dev/tasks/{id}/lost          kills it as if its agent were gone for good
@@ -45,6 +47,15 @@ func (s *Server) admin(next http.Handler) http.Handler {
 		s.faults.mu.Lock()
 		s.faults.list = nil
 		s.faults.mu.Unlock()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /dev/hold", func(w http.ResponseWriter, r *http.Request) {
+		cpus, err := strconv.ParseFloat(r.URL.Query().Get("cpus"), 64)
+		if err != nil || !(cpus >= 0) {
+			say(w, http.StatusBadRequest, map[string]string{"message": "cpus: want a number that is not negative"})
+			return
+		}
+		s.node.Hold(cpus)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	for verb, act := range map[string]func(string) error{

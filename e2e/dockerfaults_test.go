@@ -265,3 +265,24 @@ func TestReschedule(t *testing.T) {
 	b, err := json.Marshal(j.Account)
 	t.Logf("account %s (%v)", b, err)
 }
+
+// TestMoveTakenBack has a job ask for more CPUs through Marathon than any offer has: its task ends, no new one comes, and the old request
+// brings it back, from where it was.
+func TestMoveTakenBack(t *testing.T) {
+	s := startSite(t, node.Forky, "--set", "control.resize=reschedule", "--set", "control.move_timeout=6s")
+	s.request(http.MethodPost, "http://127.0.0.1:15051/dev/hold?cpus=1.3", "")
+	file := dockerApp("/back", counting(100000))
+	file["qos"] = map[string]any{"duration": 60, "deadline": 80, "desv_deadline": 0.1, "executions": 1}
+	id := s.submit(file)
+	s.until("it is taken back", 90*time.Second, func() bool { return strings.Contains(s.qosctl("explain", id), "taken back: 0.50 CPUs again") })
+	s.until("it goes on", 30*time.Second, func() bool { j := s.job(id); return j.Phase == qos.PhaseRunning && j.Allocation > 0 })
+	s.running(id)
+	if j := s.job(id); j.Request != 0.5 || j.Tally.Failed != 0 || len(j.Account.Entries) != 2 {
+		t.Errorf("after it: %+v\n%s", j, s.qosctl("explain", id))
+	}
+	if m := s.request(http.MethodGet, "http://127.0.0.1:30000/metrics", ""); !strings.Contains(m, "\nqosctl_moves_undone_total 1\n") {
+		t.Error("qosctl_moves_undone_total is not 1")
+	}
+	s.qosctl("cancel", id)
+	s.until("cancelled", 30*time.Second, func() bool { return s.job(id).Phase.Terminal() })
+}

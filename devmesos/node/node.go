@@ -74,6 +74,7 @@ type Node struct {
 
 	mu         sync.Mutex
 	stopped    bool
+	held       float64 // CPUs in offers that somebody else sits on
 	frameworks map[string]*framework
 	tasks      map[string]*task
 	completed  []*task // newest last, at most maxCompleted
@@ -139,7 +140,7 @@ func (n *Node) Offer() Offer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	o := Offer{
-		Hostname: n.o.Hostname, AgentID: n.id, CPUs: n.o.CPUs, MemMiB: n.o.MemMiB, DiskMiB: n.o.DiskMiB,
+		Hostname: n.o.Hostname, AgentID: n.id, CPUs: n.o.CPUs - n.held, MemMiB: n.o.MemMiB, DiskMiB: n.o.DiskMiB,
 		Attributes: maps.Clone(n.o.Attributes),
 	}
 	for _, t := range n.tasks {
@@ -155,6 +156,20 @@ func (n *Node) Offer() Offer {
 		}
 	}
 	return o
+}
+
+// Hold keeps CPUs out of the offers, as a framework does that sits on an offer: no state tells of them. 0 gives all back.
+func (n *Node) Hold(cpus float64) {
+	n.mu.Lock()
+	n.held = cpus
+	var offers []func()
+	for _, f := range n.frameworks {
+		offers = append(offers, f.offer)
+	}
+	n.mu.Unlock()
+	for _, offer := range offers {
+		offer()
+	}
 }
 
 // epsilon is what sums of scalar resources may be off: Mesos counts in thousandths.

@@ -100,6 +100,8 @@ type Container struct {
 	Stdin   bool     `json:"stdin,omitempty"`
 	Init    bool     `json:"init,omitempty"`
 	Cgroup  string   `json:"cgroup"` // whose counter was read
+	// Volumes are those without a name of their own, by destination: a restored container gets the same ones.
+	Volumes map[string]string `json:"volumes,omitempty"`
 }
 
 // Class is what a node must have in common with the one that took a checkpoint.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 
@@ -250,6 +251,34 @@ func TestBack(t *testing.T) {
 				if number(t, l) != n+1 {
 					t.Fatalf("line %d is %q", n+1, l)
 				}
+			}
+		})
+	}
+}
+
+// TestAnonymousVolume: what a job has written into a volume that nobody has named is there after a restore, and gone with its last container.
+func TestAnonymousVolume(t *testing.T) {
+	for _, driver := range drivers() {
+		t.Run(driver, func(t *testing.T) {
+			r := newRig(t, driver)
+			withVolume := func(n int) container.Spec {
+				s := r.spec(n, `echo kept >/vol/x; `+counts+`cat /vol/x; done`)
+				s.Options = []container.Option{{Key: "volume", Value: "/vol"}}
+				return s
+			}
+			r.start(withVolume(1))
+			r.await("it counts", func(out string) bool { return strings.Count(out, "\n") > 10 })
+			m := r.next(withVolume(2), true)
+			r.await("it reads its file", func(out string) bool { return strings.Count(out, "kept") > 2 })
+			r.next(withVolume(3), true)
+			r.await("it reads its file again", func(out string) bool { return strings.Count(out, "kept") > 2 })
+			name := m.Container.Volumes["/vol"]
+			if _, err := r.o.Docker.VolumeInspect(t.Context(), name); err != nil {
+				t.Errorf("volume %q: %v", name, err)
+			}
+			r.clear()
+			if _, err := r.o.Docker.VolumeInspect(t.Context(), name); !errdefs.IsNotFound(err) {
+				t.Errorf("volume %q is left: %v", name, err)
 			}
 		})
 	}

@@ -154,6 +154,9 @@ func (k *Keeper) restoreNew(ctx context.Context, d driver, src *source, r Ref, s
 	if err := d.ready(&s); err != nil {
 		return out, err
 	}
+	if err := k.mountAnonymous(ctx, src.m, &s); err != nil {
+		return out, err
+	}
 	if err := k.o.Engine.Create(ctx, s); err != nil {
 		if errors.Is(err, container.ErrNoImage) {
 			return out, fmt.Errorf("%w: %w", ErrRestore, err)

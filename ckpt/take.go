@@ -84,7 +84,7 @@ func (t *taking) begin(ctx context.Context) (leave func(), err error) {
 		Version: formatVersion, Job: o.Job, Name: o.Name, Sequence: t.ref.Sequence, Epoch: o.Epoch, Execution: o.Execution, Incarnation: o.Incarnation,
 		Node: k.o.Node, Class: k.Report().Class, Resident: memory, Kept: o.Keep, Allow: o.Allow, Taken: t.began, Reason: o.Reason, Spec: o.Spec,
 		Container: Container{
-			ID: o.Container, Engine: c.ID, Image: c.Config.Image, ImageID: c.Image, Mounts: destinations(c), TTY: c.Config.Tty, Stdin: c.Config.OpenStdin,
+			ID: o.Container, Engine: c.ID, Image: c.Config.Image, ImageID: c.Image, Mounts: destinations(c), Volumes: anonymous(c), TTY: c.Config.Tty, Stdin: c.Config.OpenStdin,
 			Init: c.HostConfig.Init != nil && *c.HostConfig.Init, Cgroup: t.counted(),
 		},
 	}}

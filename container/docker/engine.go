@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/client"
 
 	"qosctl/cgroup"
@@ -138,6 +139,26 @@ func (e *Engine) List(ctx context.Context) ([]container.Info, error) {
 	return list, nil
 }
 
+// anonymousLabel is on the volumes that nobody has named.
+const anonymousLabel = "com.docker.volume.anonymous"
+
+// removeVolumes removes the volumes without a name of their own that a removed container had by their names, as restored ones do. Docker
+// itself removes those that it has made for it; it keeps what another container still has.
+func (e *Engine) removeVolumes(ctx context.Context, c dcontainer.InspectResponse) {
+	for _, m := range c.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		v, err := e.o.Client.VolumeInspect(ctx, m.Name)
+		if _, anonymous := v.Labels[anonymousLabel]; err != nil || !anonymous {
+			continue
+		}
+		if err := e.o.Client.VolumeRemove(ctx, m.Name, false); err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
+			e.log.Warn("remove a volume without a name", "container", strings.TrimPrefix(c.Name, "/"), "volume", m.Name, "err", err)
+		}
+	}
+}
+
 // Remove forgets a container that does not run, and its execution's cgroup if it is the last one in it.
 func (e *Engine) Remove(ctx context.Context, id string) error {
 	c, err := e.look(ctx, id)
@@ -154,6 +175,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 		return e.failed(ctx, "remove container "+id, err)
 	}
 	e.start.Delete(id)
+	e.removeVolumes(ctx, c)
 	e.clearParent(ctx, c.HostConfig.CgroupParent)
 	return nil
 }

@@ -158,6 +158,9 @@ func rewrite(c call, conf Config, runc string) ([]string, error) {
 		if n := len(c.rest); n > 0 {
 			id = c.rest[n-1]
 		}
+		if restoring(c.global, id, conf.Root) {
+			return nil, nil
+		}
 		if started, err := restored(runc, c.global, id); err == nil && started {
 			return nil, nil
 		} // else runc starts it, or says what is wrong
@@ -170,6 +173,36 @@ func nonEmpty(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+// restoring says whether a container that is to be started has just been restored, by what lies on the disk: the shim works in the bundle's
+// directory, the order to restore it is still there, and runc has nothing that waits to be started. It saves the start of a program, in
+// which the job is down; what it can't tell, restored does.
+func restoring(global []string, id, root string) bool {
+	bundle, err := os.Getwd()
+	if err != nil || filepath.Base(bundle) != id {
+		return false
+	}
+	file, err := restoreFile(bundle)
+	if err != nil || file == "" {
+		return false
+	}
+	if o, err := readOrder(file, root); err != nil || o == nil {
+		return false
+	}
+	for i, g := range global {
+		name, value, joined := option(g)
+		if name != "root" || !joined && i+1 == len(global) {
+			continue
+		}
+		if !joined {
+			value = global[i+1]
+		}
+		_, state := os.Stat(filepath.Join(value, id, "state.json"))
+		_, waits := os.Lstat(filepath.Join(value, id, "exec.fifo"))
+		return state == nil && errors.Is(waits, os.ErrNotExist)
+	}
+	return false
 }
 
 // restored says whether a container that is to be started was restored, and so runs already.

@@ -84,6 +84,42 @@ func TestCreateBecomesRestore(t *testing.T) {
 	}
 }
 
+// TestStartOfARestored: it is known by the order that is still there, and by runc's state without anything that waits to be started.
+func TestStartOfARestored(t *testing.T) {
+	root, state := tree(t), t.TempDir()
+	file := filepath.Join(root, "c.restore")
+	dir := filepath.Join(filepath.Dir(bundle(t, file)), "x")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(dir, "config.json"), `{"annotations":{"`+Annotation+`":"`+file+`"}}`)
+	t.Chdir(dir)
+	is := func(want bool, when string) {
+		t.Helper()
+		for _, global := range [][]string{{"--root", state}, {"--log", "l", "--root=" + state}} {
+			if got := restoring(global, "x", root); got != want {
+				t.Errorf("%s: %v with %q", when, got, global)
+			}
+		}
+	}
+	is(false, "nothing is there")
+	write(file, `{"version":1,"images":"`+root+`/i","work":"`+root+`/w"}`)
+	is(false, "runc does not know it")
+	write(filepath.Join(state, "x", "state.json"), "{}")
+	is(true, "restored")
+	write(filepath.Join(state, "x", "exec.fifo"), "")
+	is(false, "it waits to be started")
+	if restoring([]string{"--root", state}, "y", root) || restoring([]string{"--root"}, "x", root) || restoring(nil, "x", root) {
+		t.Error("another container, or no state, is taken for it")
+	}
+}
+
 func TestPlainRunc(t *testing.T) {
 	t.Parallel()
 	empty := t.TempDir()

@@ -25,20 +25,24 @@ type mesosNode struct {
 
 	mu    sync.Mutex
 	tasks []mesos.Task
-	ok    bool // the last look succeeded
+	holds map[string][]string // names in Docker of what a task's own program holds there, by task
+	ok    bool                // the last look succeeded
+	host  string              // the node's name in Mesos
 }
 
-func openMesos(cfg Config, engines engines, log *slog.Logger) (*mesosNode, error) {
+func openMesos(cfg Config, engines engines, m *metrics, log *slog.Logger) (*mesosNode, error) {
 	if cfg.Mesos.URL == "" {
 		return nil, nil
 	}
-	c, err := mesos.New(framework.Endpoint{Name: "mesos agent", URLs: []string{cfg.Mesos.URL}, Timeout: cfg.Mesos.Poll}, mesos.Options{Logger: log})
+	c, err := mesos.New(framework.Endpoint{
+		Name: "mesos agent", URLs: []string{cfg.Mesos.URL}, Timeout: cfg.Mesos.Poll, Observe: m.callsOf("mesos agent"),
+	}, mesos.Options{Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	m := &mesosNode{client: c, poll: cfg.Mesos.Poll}
-	m.engine, err = mesosengine.New(mesosengine.Options{Source: m, Cgroups: engines.cgroups, Docker: engines.ofMesos, Poll: cfg.Mesos.Poll, Logger: log})
-	return m, err
+	n := &mesosNode{client: c, poll: cfg.Mesos.Poll}
+	n.engine, err = mesosengine.New(mesosengine.Options{Source: n, Cgroups: engines.cgroups, Docker: engines.ofMesos, Poll: cfg.Mesos.Poll, Logger: log})
+	return n, err
 }
 
 // Tasks are the tasks that the last look found, for the engine that observes their containers.
@@ -49,7 +53,7 @@ func (m *mesosNode) Tasks(context.Context) ([]mesosengine.Task, error) {
 	for _, t := range m.tasks {
 		list = append(list, mesosengine.Task{
 			ID: t.ID, ContainerID: t.ContainerID, State: t.State, Labels: t.Labels, Name: t.Name, FrameworkName: t.FrameworkName,
-			CPUs: t.CPUs, Started: startOf(t),
+			CPUs: t.CPUs, Started: startOf(t), Holds: m.holds[t.ID],
 		})
 	}
 	return list, nil
@@ -69,9 +73,19 @@ func (a *Agent) mesosLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-a.kickMesos:
+			if !pause(ctx, mesosPause) { // what comes together is looked at once
+				return nil
+			}
 		}
 	}
 }
+
+// mesosPause is the least time between two looks at the Mesos agent that are asked for.
+const mesosPause = 200 * time.Millisecond
+
+// mesosSoon asks for a look at the Mesos agent.
+func (a *Agent) mesosSoon() { kick(a.kickMesos) }
 
 func (a *Agent) lookAtMesos(ctx context.Context) {
 	m, before := a.mesos, a.sold()
@@ -87,7 +101,7 @@ func (a *Agent) lookAtMesos(ctx context.Context) {
 	}
 	m.ok = err == nil
 	if err == nil {
-		m.tasks = tasks
+		m.tasks, m.host = tasks, state.Agent.Hostname
 	}
 	m.mu.Unlock()
 	if err != nil {
@@ -96,6 +110,7 @@ func (a *Agent) lookAtMesos(ctx context.Context) {
 	for _, j := range a.jobs.all() {
 		a.adopt(j, tasks)
 	}
+	a.claimAdopted(tasks)
 	if a.sold() > before {
 		a.decideSoon() // loans are given back
 	}
@@ -130,7 +145,7 @@ func (a *Agent) adopt(j *job, tasks []mesos.Task) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	st := j.status()
-	if !j.row.Local.Adopted || st.Phase.Terminal() || j.gone || j.live != nil || j.busy {
+	if !j.steward().Adopted || st.Phase.Terminal() || j.gone || j.live != nil || j.busy {
 		return
 	}
 	mine := slices.DeleteFunc(slices.Clone(tasks), func(t mesos.Task) bool { return !j.carries(t) })
@@ -146,6 +161,10 @@ func (a *Agent) adopt(j *job, tasks []mesos.Task) {
 	if known := j.task(t.ID); known != nil && known.Exit != nil {
 		return // its end is already booked; the state lags behind
 	}
+	if j.waitsForWord(t, time.Now()) {
+		return
+	}
+	a.mesos.holding(t, j)
 	if err := a.openAdopted(j, t); err != nil {
 		a.log.Error("adopt", "job", j.spec().Name, "err", err)
 		return
@@ -197,6 +216,11 @@ func (a *Agent) openAdopted(j *job, t mesos.Task) error {
 	if started.IsZero() {
 		started = time.Now()
 	}
+	if j.row.Local.Heard.Broken {
+		if goesOn, err := a.goOnLaunched(j, t, started); goesOn || err != nil {
+			return err
+		}
+	}
 	if err := j.enter(qos.PhaseRunning, time.Now(), "Mesos runs task "+t.ID); err != nil {
 		return err
 	}
@@ -208,7 +232,7 @@ func (a *Agent) openAdopted(j *job, t mesos.Task) error {
 	st.Execution = &qos.Execution{Index: index, Task: t.ID, Started: started, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: j.request()}
 	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: t.ContainerID, StatContainer: t.ContainerID})
 	j.addTask(task{ID: t.ID, First: index, At: started})
-	j.row.Local.Clock = clock{Max: st.Execution.Allocation}
+	st.Execution.Clock.Max = st.Execution.Allocation
 	return a.save(j)
 }
 
@@ -266,6 +290,9 @@ func (a *Agent) attachApp(ctx context.Context, r api.Attach) (*job, error) {
 	if j := a.jobs.get(r.ID); j != nil {
 		return j, nil
 	}
+	if err := a.unused(r.ID); err != nil {
+		return nil, err
+	}
 	p := a.ports[r.Framework]
 	if p == nil || a.mesos == nil {
 		return nil, refuse(codeInvalid, "no endpoint of type %q, or no Mesos agent, is configured", r.Framework)
@@ -287,7 +314,7 @@ func (a *Agent) attachApp(ctx context.Context, r api.Attach) (*job, error) {
 	}
 	spec.CPUs = s.CPUs
 	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: now, Started: now}}})
-	j.row.Local.Adopted, j.row.Local.Attached, j.tasks = true, true, s.Tasks
+	j.steward().Adopted, j.steward().Attached, j.tasks = true, true, s.Tasks
 	j.note(now, "attach", "QoS given to %s of %s", r.Name, r.Framework)
 	j, fresh, err := a.jobs.reserve(j)
 	if err != nil || !fresh {
@@ -321,10 +348,12 @@ func checkQoS(r api.Attach) error {
 func (a *Agent) detach(ctx context.Context, j *job) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !j.row.Local.Attached {
+	if !j.steward().Attached {
 		return refuse(codeConflict, "%s was submitted by qosctl, not attached", j.spec().Name).hint("qosctl cancel ends it")
 	}
 	if l := j.live; l != nil && !l.written.IsZero() {
+		ctx, cancel := context.WithTimeout(ctx, engineTime)
+		defer cancel()
 		if err := l.engine.Resize(ctx, l.container, container.Limits{CPUs: j.request()}); err != nil {
 			return fmt.Errorf("give %s its request back: %w", j.spec().Name, err)
 		}
@@ -338,6 +367,7 @@ func (a *Agent) detach(ctx context.Context, j *job) error {
 	}
 	j.gone = true
 	a.jobs.remove(j.spec().ID)
+	a.unshare(j.spec().ID)
 	j.touch()
 	return nil
 }

@@ -27,7 +27,7 @@ func TestShortIterationsByChronosCount(t *testing.T) {
 		Spec:   qos.Spec{ID: idA, Name: "s", Framework: qos.Chronos, CPUs: 0.1, Iterations: 3, Submitted: now.Add(-time.Minute), QoS: qos.QoS{IterationsBy: qos.IterationsByChronos}},
 		Status: qos.Status{Phase: qos.PhasePending},
 	}})
-	j.row.Local.Adopted = true
+	j.steward().Adopted = true
 	tasks := []mesos.Task{
 		task("third", "TASK_FINISHED", idA, -9*time.Second, -8*time.Second),
 		task("first", "TASK_FINISHED", idA, -30*time.Second, -29*time.Second),
@@ -41,7 +41,7 @@ func TestShortIterationsByChronosCount(t *testing.T) {
 		}
 	}
 	n.agent.adopt(j, append(tasks, task("fourth", "TASK_FINISHED", idA, -2*time.Second, -time.Second), task("fifth", "TASK_FINISHED", idA, -500*time.Millisecond, 0)))
-	if st := j.status(); st.Tally.Succeeded != 3 || st.Phase != qos.PhaseCompleted || j.row.Local.Duty != dutyDelete || len(j.row.Local.Tasks) != 4 {
-		t.Errorf("%s, tally %+v, duty %q, %d tasks", st.Phase, st.Tally, j.row.Local.Duty, len(j.row.Local.Tasks))
+	if st := j.status(); st.Tally.Succeeded != 3 || st.Phase != qos.PhaseCompleted || j.steward().Pending != qos.ActDelete || len(j.row.Local.Tasks) != 4 {
+		t.Errorf("%s, tally %+v, duty %q, %d tasks", st.Phase, st.Tally, j.steward().Pending, len(j.row.Local.Tasks))
 	}
 }

@@ -11,10 +11,16 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
+	"qosctl/agent/doctor"
 	"qosctl/ckpt"
 	"qosctl/qos"
 )
+
+// GCPercent is how much an agent's heap may grow between two collections: with a thousand jobs Go's own 100 would cost ten megabytes more,
+// and this costs a twentieth more CPU (make bench).
+const GCPercent = 50
 
 // Options are what an agent is made of.
 type Options struct {
@@ -22,6 +28,11 @@ type Options struct {
 	Version string
 	Logger  *slog.Logger // nil: nothing is logged
 	Ready   func()       // called once, when the agent answers; nil: nobody is told
+	File    string       // that Config was read from, for the doctor; "": not known
+
+	Credentials string // systemd's directory of credentials; "": none
+
+	engines func(Config, string, *slog.Logger) (engines, error) // nil: openEngines; in tests of whole clusters, one in memory
 }
 
 // Agent owns the jobs of its node.
@@ -36,26 +47,49 @@ type Agent struct {
 	started time.Time
 
 	store    *store
-	jobs     *jobs
-	engines  engines
-	mesos    *mesosNode // nil: none is configured
-	ports    map[qos.Framework]port
-	policies map[string]qos.Policy
-	metrics  *metrics
-	load     *nodeLoad
-	token    string
+	cluster  *cluster      // nil: this agent is alone
+	keysMu   sync.Mutex    // held while the cluster's keys change
+	rate     *rate.Limiter // of checkpoints that are sent and fetched; nil: none
+	moveCost float64       // seconds
+
+	master     operator // of Mesos; nil: none is configured
+	masterPoll time.Duration
+	jobs       *jobs
+	engines    engines
+	mesos      *mesosNode // nil: none is configured
+	monasca    *feed      // likewise
+	ports      map[qos.Framework]port
+	policies   map[string]qos.Policy
+	metrics    *metrics
+	load       *nodeLoad
+	tokens     tokens
+	front      *front          // nil: the network address speaks HTTP without TLS
+	file       string          // of the configuration
+	examiner   doctor.Examiner // looks that the kernel does not give back are not waited for
+	examining  chan struct{}   // a place for the one examination
+	models     models
+	room       atomic.Pointer[qos.Room] // at the last look; nil: there was none
 
 	kickControl, kickSteward, kickLook chan struct{}
+	kickMesos                          chan struct{}
+	launches                           launches      // that the thesis' launcher has announced
+	historiesKept                      time.Time     // by the sampling loop alone
+	viewers                            chan struct{} // a place for each stream of events
+	frameMu                            sync.Mutex    // held while a frame is made
+	frame                              *frame        // what viewers of the cluster saw last
 	snapshot                           atomic.Pointer[snapshot]
-	settled                            atomic.Bool     // recovery is over
-	full                               atomic.Bool     // the store could not be written
-	blind                              atomic.Bool     // an engine could not list its containers
-	tested                             chan struct{}   // closed when it is known whether this node can checkpoint
-	recovered                          chan struct{}   // closed when finished is known
-	finished                           []ckpt.Manifest // checkpoints that an agent before this one took and did not note
+	settled                            atomic.Bool      // recovery is over
+	full                               atomic.Bool      // the store could not be written
+	blind                              atomic.Bool      // an engine could not list its containers
+	tested                             chan struct{}    // closed when it is known whether this node can checkpoint
+	recovered                          chan struct{}    // closed when finished is known
+	finished                           []ckpt.Manifest  // checkpoints that an agent before this one took and did not note
+	late                               map[string]*late // by job, where that is not known yet; it changes no more when recovered is closed
+	unsealable                         sync.Map         // ckpt.Ref of checkpoints whose seal was given up: no peer waits for them
 
 	background sync.WaitGroup
-	spawn      func(func(context.Context)) // set by Run: starts what Run waits for
+	spawn      func(func(context.Context))                  // set by Run: starts what Run waits for
+	listen     func(ctx context.Context) ([]*server, error) // sockets and the TCP address; in virtual time there are none
 }
 
 // New opens the store and the engines. It starts nothing.
@@ -67,18 +101,28 @@ func New(o Options) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	cfg, err := cfg.withCredentials(o.Credentials)
+	if err != nil {
+		return nil, err
+	}
 	a := &Agent{
 		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
-		jobs: &jobs{byID: map[string]*job{}}, kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1),
-		tested: make(chan struct{}), recovered: make(chan struct{}),
+		file: o.File, examining: make(chan struct{}, 1),
+		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{},
+		tested: make(chan struct{}), recovered: make(chan struct{}), rate: ckpt.NewRate(int64(cfg.Checkpoint.RateMB) * 1e6), moveCost: moveCost, masterPoll: masterEvery,
 	}
-	if err := a.open(o.Logger); err != nil {
+	a.listen = a.listenAll
+	if o.engines == nil {
+		o.engines = openEngines
+	}
+	if err := a.open(o); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
 }
 
-func (a *Agent) open(log *slog.Logger) (err error) {
+func (a *Agent) open(o Options) (err error) {
+	log := o.Logger
 	if a.node == "" {
 		if a.node, err = os.Hostname(); err != nil {
 			return fmt.Errorf("node: %w", err)
@@ -89,7 +133,7 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 			return fmt.Errorf("make the agent's directories: %w", err)
 		}
 	}
-	if a.engines, err = openEngines(a.cfg, a.node, log); err != nil {
+	if a.engines, err = o.engines(a.cfg, a.node, log); err != nil {
 		return err
 	}
 	if h, ok := a.engines.process.(interface{ Hold() error }); ok {
@@ -107,22 +151,45 @@ func (a *Agent) open(log *slog.Logger) (err error) {
 	if a.policies, err = newPolicies(a.cfg.Control); err != nil {
 		return err
 	}
-	if a.ports, a.poll, err = openPorts(a.cfg, log); err != nil {
-		return err
-	}
-	if a.mesos, err = openMesos(a.cfg, a.engines, log); err != nil {
-		return err
-	}
-	if a.token, err = readToken(a.cfg.TokenFile); err != nil {
-		return err
-	}
 	a.metrics = newMetrics(a)
-	var rows []row
-	if a.store, rows, err = openStore(a.cfg.DataDir, a.log); err != nil {
+	if a.ports, a.poll, err = openPorts(a.cfg, a.metrics, log); err != nil {
 		return err
 	}
+	if a.mesos, err = openMesos(a.cfg, a.engines, a.metrics, log); err != nil {
+		return err
+	}
+	if a.master, err = openMaster(a.cfg.Mesos, a.metrics, log); err != nil {
+		return fmt.Errorf("mesos.master: %w", err)
+	}
+	if a.tokens, err = openTokens(a.cfg); err != nil {
+		return err
+	}
+	if a.front, err = openFront(a.cfg.TLS, log); err != nil {
+		return err
+	}
+	if a.front != nil {
+		a.metrics.registry.MustRegister(newExpiry(a.front.expires))
+	}
+	if a.monasca, err = openMonasca(a.cfg, a.node, a.metrics.registry, log); err != nil {
+		return err
+	}
+	if err = a.openJobs(); err != nil {
+		return err
+	}
+	return a.openCluster(log)
+}
+
+// openJobs opens the store, and takes the jobs in it up.
+func (a *Agent) openJobs() error {
+	st, rows, err := openStore(a.cfg.DataDir, a.log)
+	if err != nil {
+		return err
+	}
+	a.store = st
 	for _, r := range rows {
-		a.jobs.add(newJob(r))
+		j := newJob(r)
+		a.recallHistory(j)
+		a.jobs.add(j)
 	}
 	return nil
 }
@@ -156,11 +223,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.spawn(a.recoverCheckpoints)
 	a.recover() // who calls meanwhile waits in the listeners' queues: nobody sees a job that runs without its container
 	a.settled.Store(true)
+	a.rejoin()
 	for _, s := range servers {
 		g.Go(func() error { return s.run(inner2) })
 	}
 	for _, loop := range []func(context.Context) error{
-		a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop, a.orphanLoop,
+		a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop, a.orphanLoop, a.clusterLoop, a.meshLoop, a.masterLoop, a.monascaLoop,
 	} {
 		g.Go(func() error { return loop(inner2) })
 	}
@@ -172,6 +240,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	cancel()
 	a.background.Wait()
 	a.saveAll(a.jobs.all())
+	a.keepHistories(time.Now(), true)
+	a.keepModels(time.Now(), true)
 	return errors.Join(err, a.close())
 }
 
@@ -184,6 +254,12 @@ func (a *Agent) close() error {
 		}
 	}
 	errs := []error{a.engines.close()}
+	if a.cluster != nil && a.cluster.mesh != nil {
+		errs = append(errs, a.cluster.mesh.Close()) // if it was never run
+	}
+	if a.cluster != nil && a.cluster.fence != nil {
+		errs = append(errs, a.cluster.fence.Close())
+	}
 	if a.store != nil {
 		errs = append(errs, a.store.close())
 	}
@@ -198,11 +274,23 @@ func (a *Agent) save(j *job) error {
 	if j.gone {
 		return errGone
 	}
+	j.chronicle(time.Now())
+	changed := j.number(a.node)
 	j.row.version++
 	err := a.store.put(j.row)
 	j.dirty = err != nil
 	a.stored(err)
+	j.untold = j.untold || changed
+	if j.untold && err == nil {
+		a.tell(j)
+	}
 	return err
+}
+
+// tell shares what has been numbered. The caller holds j.mu.
+func (a *Agent) tell(j *job) {
+	j.untold = false
+	a.share(j)
 }
 
 // saveAll persists jobs in one transaction.
@@ -214,6 +302,9 @@ func (a *Agent) saveAll(list []*job) {
 	for _, j := range list {
 		j.mu.Lock()
 		if !j.gone {
+			if j.number(a.node) || j.untold {
+				a.tell(j)
+			}
 			j.row.version++
 			rows = append(rows, j.row.clone())
 		}

@@ -30,7 +30,7 @@ func (a *Agent) collect(ctx context.Context, j *job) {
 	if st := j.status(); j.live != nil && st.Execution != nil && st.Saved != nil && st.Saved.Digest != "" {
 		account := st.Execution.Account
 		for i, e := range account.Entries {
-			if i < account.Live && e.Container != j.live.container {
+			if i.Compare(account.Live) < 0 && e.Container != j.live.container && i.Node == a.node {
 				old = append(old, e.Container)
 			}
 		}
@@ -118,6 +118,8 @@ func (a *Agent) expireCollected() {
 			e := j.status().Execution
 			keep = e == nil || execution > e.Index-keepContainers
 			j.mu.Unlock()
+		} else if n := a.keptElsewhere(id); n > 0 {
+			keep = execution > n-keepContainers
 		}
 		if !keep {
 			if err := os.Remove(filepath.Join(a.collected(), f.Name())); err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
+
+	"qosctl/monasca"
 )
 
 // MaxConfig bounds a configuration file, in bytes.
@@ -34,7 +36,7 @@ func Default() Config {
 		Cgroup:  CgroupConfig{Root: "/sys/fs/cgroup", Proc: "/proc", Parent: "/qosctl"},
 		Engine:  EngineConfig{Docker: "unix:///var/run/docker.sock", MaxLogMB: 64},
 		Checkpoint: CheckpointConfig{
-			Driver: "auto", Keep: 2, DumpTime: time.Minute, RestoreTime: time.Minute, TCP: "refuse", Volumes: "refuse",
+			Driver: "auto", Keep: 2, Replicas: 1, DumpTime: time.Minute, RestoreTime: time.Minute, TCP: "refuse", Volumes: "refuse",
 		},
 		Control: ControlConfig{
 			Mode:       "act",
@@ -47,11 +49,19 @@ func Default() Config {
 			Decrement:  0.4,
 			StepPeriod: 2 * time.Minute,
 			Borrow:     "idle",
+			Placement:  placeByHints,
 			Resize:     "auto", MoveTimeout: time.Minute,
 			DeployTime: 45 * time.Second,
 		},
 		Run:   RunConfig{Command: "/usr/bin/qosctl", DetachGrace: 30 * time.Second, KillGrace: 10 * time.Second, Constraint: "qosctl"},
 		Mesos: MesosConfig{URL: "http://127.0.0.1:5051", Poll: 5 * time.Second},
+		Cluster: ClusterConfig{
+			Label: "qosctl", Bind: ":7946", Peer: ":30001", Profile: "fast", Grace: 15 * time.Second, Fence: "none", ZooKeeperPath: "/qosctl",
+		},
+		Access: AccessConfig{Reads: readsOpen},
+		Monasca: MonascaConfig{
+			Interval: 30 * time.Second, Timeout: monasca.DefaultTimeout, SpoolMaxMB: monasca.DefaultMaxBytes >> 20, SpoolMaxAge: monasca.DefaultMaxAge,
+		},
 	}
 }
 
@@ -163,6 +173,9 @@ type names struct {
 		Images map[string]string `yaml:"images"`
 	} `yaml:"engine"`
 	Frameworks map[string]yaml.Node `yaml:"frameworks"`
+	Access     struct {
+		Tokens map[string]yaml.Node `yaml:"tokens"`
+	} `yaml:"access"`
 }
 
 func readNames(data []byte) (names, error) {
@@ -177,6 +190,11 @@ func readNames(data []byte) (names, error) {
 	for name := range n.Frameworks {
 		if name != strings.ToLower(name) {
 			return names{}, fmt.Errorf("frameworks.%s: the name must be lower case", name)
+		}
+	}
+	for name := range n.Access.Tokens {
+		if name != strings.ToLower(name) {
+			return names{}, fmt.Errorf("access.tokens.%s: the name must be lower case", name)
 		}
 	}
 	return n, nil
@@ -228,6 +246,12 @@ func convert(t reflect.Type, text string) (any, error) {
 			return nil, fmt.Errorf("%q is not a whole number", text)
 		}
 		return n, nil
+	case t.Kind() == reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither true nor false", text)
+		}
+		return b, nil
 	}
 	return text, nil
 }

@@ -61,7 +61,9 @@ func yamlNode(v reflect.Value) (*yaml.Node, error) {
 			value = map[string]string{}
 		}
 	case map[string]FrameworkConfig:
-		return frameworkNode(t)
+		return namedNode(t)
+	case map[string]TokenConfig:
+		return namedNode(t)
 	}
 	if err := node.Encode(value); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
@@ -69,13 +71,14 @@ func yamlNode(v reflect.Value) (*yaml.Node, error) {
 	return node, nil
 }
 
-func frameworkNode(frameworks map[string]FrameworkConfig) (*yaml.Node, error) {
+// namedNode is a block whose keys are names of the user's own.
+func namedNode[T any](blocks map[string]T) (*yaml.Node, error) {
 	node := &yaml.Node{Kind: yaml.MappingNode}
-	if len(frameworks) == 0 {
+	if len(blocks) == 0 {
 		node.Style = yaml.FlowStyle
 	}
-	for _, name := range slices.Sorted(maps.Keys(frameworks)) {
-		if err := appendPair(node, name, reflect.ValueOf(frameworks[name])); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(blocks)) {
+		if err := appendPair(node, name, reflect.ValueOf(blocks[name])); err != nil {
 			return nil, err
 		}
 	}

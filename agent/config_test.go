@@ -56,13 +56,14 @@ frameworks:
 	got, err := Load(path, []string{
 		"QOSCTL_CONTROL_PERIOD=3s", "QOSCTL_CONTROL_POLICY=none", "QOSCTL_DATA_DIR=/d", "QOSCTL_CONTROL_CPUS=1.5",
 		"QOSCTL_SECRET=not ours", "QOSCTL_AGENT=not ours", "QOSCTL_ENGINE_MAX_LOG_MB=7", "QOSCTL_LISTEN=",
-	}, "control.policy=deadline", "run_dir=/r")
+	}, "control.policy=deadline", "run_dir=/r", "thesis.enabled=true", "thesis.from=10.0.0.0/8,192.0.2.7")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default()
 	want.Node, want.DataDir, want.RunDir, want.Listen = "from-file", "/d", "/r", ""
 	want.Control.Period, want.Control.CPUs = 3*time.Second, 1.5
+	want.Thesis = ThesisConfig{Enabled: true, From: []string{"10.0.0.0/8", "192.0.2.7"}}
 	want.Engine = EngineConfig{Docker: "unix:///var/run/docker.sock", Images: map[string]string{"registry.local:5000/A/b.c:Tag_1": "/srv/x"}, MaxLogMB: 7}
 	want.Frameworks = map[string]FrameworkConfig{
 		"main.one": {Type: "marathon", URLs: []string{"http://m:8080", "http://n:8080"}, Timeout: 3 * time.Second, Poll: 10 * time.Second},
@@ -99,6 +100,7 @@ func TestLoadRefuses(t *testing.T) {
 		"environment without a unit":    {env: []string{"QOSCTL_CONTROL_PERIOD=5"}, want: `control.period: duration "5" needs`},
 		"environment not a number":      {env: []string{"QOSCTL_CONTROL_CPUS=x"}, want: `control.cpus: "x" is not a number`},
 		"environment not whole":         {env: []string{"QOSCTL_ENGINE_MAX_LOG_MB=1.5"}, want: "not a whole number"},
+		"a setting neither yes nor no":  {settings: []string{"checkpoint.shared=perhaps"}, want: `checkpoint.shared: "perhaps" is neither true nor false`},
 		"an unknown setting":            {settings: []string{"control.x=1"}, want: `setting "control.x=1" must be KEY=VALUE`},
 		"a setting without a value":     {settings: []string{"node"}, want: "must be KEY=VALUE"},
 	}
@@ -137,6 +139,10 @@ func TestValidateNamesKeyAndValue(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
+		"monasca url": {func(c *Config) { c.Monasca.URL = "http://u:p@h" }, "monasca.url: must not have a user or password"},
+		"monasca age": {func(c *Config) { c.Monasca.SpoolMaxAge = 400 * time.Hour }, "monasca.spool_max_age: must be > 0 and at most 312h0m0s"},
+		"monasca":     {func(c *Config) { c.Monasca.Interval = time.Millisecond }, "monasca.interval: must be at least 1s (got 1ms)"},
+		"spool":       {func(c *Config) { c.Monasca.SpoolMaxMB = 0 }, "monasca.spool_max_mb: must be between 1 and 1048576 (got 0)"},
 		"node":        {func(c *Config) { c.Node = "a b" }, `node: must be letters, digits, '.', '_' and '-' (got "a b")`},
 		"data_dir":    {func(c *Config) { c.DataDir = "data" }, `data_dir: must be an absolute path without '..', '//' or a slash at its end (got "data")`},
 		"run_dir":     {func(c *Config) { c.RunDir = "/" + strings.Repeat("x", 95) }, "run_dir: must be at most 94 bytes long"},
@@ -151,7 +157,7 @@ func TestValidateNamesKeyAndValue(t *testing.T) {
 		"images":      {func(c *Config) { c.Engine.Images = map[string]string{"a": "b"} }, "engine.images.a: must be an absolute path"},
 		"no image":    {func(c *Config) { c.Engine.Images = map[string]string{"": "/b"} }, "engine.images: an image's name must not be empty"},
 		"mode":        {func(c *Config) { c.Control.Mode = "on" }, "control.mode: must be one of act, advise, observe"},
-		"policy":      {func(c *Config) { c.Control.Policy = "x" }, "control.policy: must be one of deadline, step, none"},
+		"policy":      {func(c *Config) { c.Control.Policy = "x" }, "control.policy: must be one of deadline, step, step-code, none"},
 		"period":      {func(c *Config) { c.Control.Period = -time.Second }, "control.period: must be > 0 (got -1s)"},
 		"sample":      {func(c *Config) { c.Control.Sample = time.Minute }, "control.sample: must not be longer than control.period, 5s (got 1m0s)"},
 		"dwell":       {func(c *Config) { c.Control.Dwell = -1 }, "control.dwell: must be >= 0"},
@@ -160,6 +166,7 @@ func TestValidateNamesKeyAndValue(t *testing.T) {
 		"reserve":     {func(c *Config) { c.Control.CPUs, c.Control.Reserve = 2, 2 }, "control.reserve_cpus: must be less than control.cpus, 2 (got 2)"},
 		"min":         {func(c *Config) { c.Control.MinCPUs = 0 }, "control.min_cpus: must be a number >= 0.01 (got 0)"},
 		"max":         {func(c *Config) { c.Control.MaxCPUs = 0.05 }, "control.max_cpus: must be 0 or at least control.min_cpus, 0.1 (got 0.05)"},
+		"placement":   {func(c *Config) { c.Control.Placement = "x" }, "control.placement: must be one of hints, any"},
 		"borrow":      {func(c *Config) { c.Control.Borrow = "all" }, "control.borrow: must be one of idle, none"},
 		"command":     {func(c *Config) { c.Run.Command = "/a b; rm" }, "run.command: must be an absolute path without blanks"},
 		"detach":      {func(c *Config) { c.Run.DetachGrace = 0 }, "run.detach_grace: must be > 0 (got 0s)"},

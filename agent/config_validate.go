@@ -13,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"qosctl/monasca"
+	"qosctl/qos"
 )
 
 // Policies, modes and so on that a configuration may name.
@@ -20,12 +23,12 @@ var (
 	logLevels     = []string{"debug", "info", "warn", "error"}
 	logFormats    = []string{"text", "json"}
 	controlModes  = []string{"act", "advise", "observe"}
-	policyNames   = []string{"deadline", "step", "none"}
 	borrowKinds   = []string{"idle", "none"}
 	frameworkKind = []string{"marathon", "chronos"}
 	driverNames   = []string{"auto", "runtime", "docker", "none"}
 	tcpKinds      = []string{"refuse", "keep", "close"}
 	volumeKinds   = []string{"refuse", "shared"}
+	placements    = []string{placeByHints, "any"}
 	resizeKinds   = []string{"auto", "inplace", "reschedule"}
 )
 
@@ -72,6 +75,18 @@ func (c Config) Validate() error {
 		p.url("mesos.url", c.Mesos.URL)
 	}
 	p.positive("mesos.poll", c.Mesos.Poll)
+	for i, u := range c.Mesos.Master {
+		p.url(fmt.Sprintf("mesos.master[%d]", i), u)
+	}
+	p.absolute("mesos.master_ca_file", c.Mesos.MasterCAFile, false)
+	p.absolute("mesos.master_password_file", c.Mesos.MasterPasswordFile, false)
+	p.check((c.Mesos.MasterUsername == "") == (c.Mesos.MasterPasswordFile == ""), "mesos.master_password_file", c.Mesos.MasterPasswordFile,
+		"master_username and master_password_file must be given together")
+	p.cluster(c.Cluster)
+	p.monasca(c.Monasca)
+	p.access(c.Access)
+	p.thesis(c)
+	p.tls(c)
 	return errors.Join(p...)
 }
 
@@ -104,11 +119,15 @@ func (p *problems) engine(e EngineConfig) {
 func (p *problems) checkpoint(c CheckpointConfig) {
 	p.oneOf("checkpoint.driver", c.Driver, driverNames)
 	p.absolute("checkpoint.dir", c.Dir, false)
+	p.absolute("checkpoint.helper", c.Helper, false)
 	p.check(c.Keep >= 1 && c.Keep <= 100, "checkpoint.keep", c.Keep, "must be between 1 and 100")
 	p.check(c.MaxMB >= 0, "checkpoint.max_mb", c.MaxMB, "must be >= 0")
 	p.check(c.Interval == 0 || c.Interval >= leastInterval, "checkpoint.interval", c.Interval, fmt.Sprintf("must be 0 (none) or at least %s", leastInterval))
 	p.positive("checkpoint.dump_time", c.DumpTime)
 	p.positive("checkpoint.restore_time", c.RestoreTime)
+	p.check(c.Replicas >= 0 && c.Replicas <= maxReplicas, "checkpoint.replicas", c.Replicas, fmt.Sprintf("must be between 0 and %d", maxReplicas))
+	p.check(c.RateMB >= 0 && c.RateMB <= maxMB, "checkpoint.rate_mb", c.RateMB, fmt.Sprintf("must be between 0 (no limit) and %d", maxMB))
+	p.check(!c.Shared || c.Dir != "", "checkpoint.dir", c.Dir, "must name the directory that all nodes see, with checkpoint.shared")
 	p.oneOf("checkpoint.tcp", c.TCP, tcpKinds)
 	p.oneOf("checkpoint.volumes", c.Volumes, volumeKinds)
 }
@@ -118,7 +137,7 @@ func (p *problems) control(c ControlConfig) {
 	p.oneOf("control.resize", c.Resize, resizeKinds)
 	p.positive("control.move_timeout", c.MoveTimeout)
 	p.oneOf("control.mode", c.Mode, controlModes)
-	p.oneOf("control.policy", c.Policy, policyNames)
+	p.oneOf("control.policy", c.Policy, qos.PolicyNames())
 	p.positive("control.period", c.Period)
 	p.positive("control.sample", c.Sample)
 	p.check(c.Sample <= c.Period || c.Period <= 0, "control.sample", c.Sample, fmt.Sprintf("must not be longer than control.period, %s", c.Period))
@@ -132,6 +151,7 @@ func (p *problems) control(c ControlConfig) {
 	p.number("control.increment", c.Increment, minQuota)
 	p.number("control.decrement", c.Decrement, minQuota)
 	p.oneOf("control.borrow", c.Borrow, borrowKinds)
+	p.oneOf("control.placement", c.Placement, placements)
 	p.notNegative("control.deployment_time", c.DeployTime)
 	p.notNegative("control.sleeping_time", c.SleepingTime)
 }
@@ -167,8 +187,26 @@ func (p *problems) framework(name string, f FrameworkConfig) {
 	p.positive(at+".poll", f.Poll)
 }
 
+func (p *problems) monasca(m MonascaConfig) {
+	p.absolute("monasca.credentials_file", m.CredentialsFile, false)
+	if m.URL != "" {
+		p.url("monasca.url", m.URL)
+	}
+	p.absolute("monasca.ca_file", m.CAFile, false)
+	p.check(m.Interval >= time.Second, "monasca.interval", m.Interval, "must be at least 1s")
+	p.positive("monasca.timeout", m.Timeout)
+	p.absolute("monasca.spool_dir", m.SpoolDir, false)
+	p.check(m.SpoolMaxMB >= 1 && m.SpoolMaxMB <= maxMB, "monasca.spool_max_mb", m.SpoolMaxMB, fmt.Sprintf("must be between 1 and %d", maxMB))
+	p.check(m.SpoolMaxAge > 0 && m.SpoolMaxAge <= monasca.LongestAge, "monasca.spool_max_age", m.SpoolMaxAge,
+		fmt.Sprintf("must be > 0 and at most %s: Monasca takes nothing that is older than 14 days", monasca.LongestAge))
+}
+
 func (p *problems) absolute(key, value string, required bool) {
 	if value == "" && !required {
+		return
+	}
+	if name, ok := strings.CutPrefix(value, credentialPrefix); ok && strings.HasSuffix(key, "_file") {
+		p.check(credentialName.MatchString(name), key, value, "must be the name of a systemd credential")
 		return
 	}
 	p.check(path.IsAbs(value) && path.Clean(value) == value && !strings.ContainsRune(value, 0), key, value,

@@ -27,6 +27,10 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 	if j.live == nil || j.live.container != id {
 		return
 	}
+	if err == nil && exit.Finished.Before(j.live.back) {
+		a.spawn(func(ctx context.Context) { a.watch(ctx, j, eng, id) })
+		return
+	}
 	if j.live.saving { // most likely it is the checkpoint that has ended it: what follows is decided when that is done
 		j.live.ended = &exit
 		if err != nil {
@@ -40,6 +44,12 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 	halted := ""
 	if stop := j.row.Local.Stop; stop != nil && exit.Finished.After(stop.At) { // else it had ended by itself
 		halted = stop.Why
+		if stop.Save && !j.live.stopping && exit.Code == 0 && !exit.Unknown { // likewise: nobody has carried the order out yet
+			halted = ""
+		}
+	}
+	if halted == "" && exit.Unknown && j.saved() { // with its machine, most likely
+		halted = "nobody saw how its container ended"
 	}
 	a.conclude(j, exit, halted)
 }
@@ -53,19 +63,26 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 	if exit.Reason != "" {
 		j.note(now, "fault", "%s", exit.Reason)
 	}
+	if j.rival != nil {
+		a.gaveUp(j, exit, orElse(halted, "it ended while another node had claimed it"))
+		return
+	}
 	a.settle(j, exit, now)
 	if halted != "" && st.Intent == qos.IntentNone && j.saved() {
 		a.fallBack(j, exit, halted, now)
 		return
 	}
+	if a.breakOff(j, exit, halted, now) {
+		return
+	}
 	e := ending{Code: exit.Code, Halted: halted}
-	c := follow(j.spec(), st, e, j.row.Local, now)
+	c := follow(j.spec(), st, e, j.row.Local.InARow, now)
 	run := a.book(j, c, exit, halted, now)
 	if err := j.enter(c.Phase, now, c.Reason); err != nil {
 		a.log.Error("phase", "job", j.spec().Name, "err", err)
 	}
-	if c.Delete && !j.row.Local.Attached {
-		j.row.Local.Duty = dutyDelete
+	if c.Delete && !j.steward().Attached {
+		j.steward().Pending = qos.ActDelete
 	}
 	if !c.Again || halted != "" {
 		if t := j.task(st.Execution.Task); t != nil {
@@ -74,6 +91,7 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 		}
 	}
 	j.live = nil
+	j.row.Local.Heard = j.row.Local.Heard.since(now)
 	a.forgetSaved(j)
 	if err := a.save(j); err != nil {
 		a.log.Error("end of a run is not on disk yet", "job", j.spec().Name, "err", err)
@@ -85,7 +103,7 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 		task := st.Execution.Task
 		a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, task, c.Delay) })
 	}
-	if old := st.Execution.Index - keepContainers + 1; old > 0 && !j.row.Local.Adopted {
+	if old := st.Execution.Index - keepContainers + 1; old > 0 && !j.steward().Adopted {
 		id, eng := containerID(j.spec().ID, old, 1), a.engineOf(j) // other incarnations are found by tidy
 		a.spawn(func(ctx context.Context) { a.drop(ctx, eng, id) })
 	}
@@ -109,21 +127,29 @@ func (a *Agent) settle(j *job, exit container.Exit, now time.Time) {
 
 // book enters an ended run in the tally and in what is known of runs by this name. The caller holds j.mu.
 func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, now time.Time) qos.Run {
-	st, e, k := j.status(), j.status().Execution, &j.row.Local.Clock
+	st, e, k := j.status(), j.status().Execution, &j.status().Execution.Clock
+	before := st.Tally
+	defer func() { j.row.Local.Used.book(before, st.Tally, now) }()
 	run := qos.Run{
 		Index: e.Index, Started: e.Started, Ended: now, CPU: e.Account.Consumed().Seconds(), ExitCode: exit.Code, Outcome: c.Outcome,
-		MeanCPUs: e.Allocation, MaxCPUs: k.Max, Resizes: k.Resizes,
+		MeanCPUs: e.Allocation, MaxCPUs: k.Max, Resizes: k.Resizes, Spent: e.Account.Shares(),
 	}
 	if k.Seconds > 0 {
 		run.MeanCPUs = k.CPUSeconds / k.Seconds
 	}
+	run.Requested, run.Borrowed, run.Overhead = k.Requested, e.Account.Borrowed().Seconds(), e.Account.Overhead().Seconds()
+	run.Down, run.Short, run.Missing = k.Down, k.Short, k.Missing
+	if p := e.Account.Progress().Seconds(); p < run.CPU {
+		run.Progress = p
+	}
 	if c.Outcome == qos.Failed {
 		run.Reason = c.Reason
 	}
-	if n := e.Account.Live; n > 1 {
+	if n := e.Account.Live.N; n > 1 {
 		run.Parts = n
 	}
 	st.AppendRun(j.spec().Framework, run)
+	a.metrics.runs.WithLabelValues(string(j.spec().Framework), string(run.Outcome)).Inc()
 	l := &j.row.Local
 	switch {
 	case c.Outcome != qos.Failed:
@@ -132,7 +158,7 @@ func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, 
 		l.InARow++
 	case halted == "":
 		l.InARow++
-		l.Failures++
+		st.Failures++
 	}
 	if c.Outcome != qos.Failed {
 		a.learn(j, run)
@@ -145,16 +171,6 @@ func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, 
 		}
 	}
 	return run
-}
-
-// learn adds a good run to the model of jobs by this name.
-func (a *Agent) learn(j *job, run qos.Run) {
-	spec := j.spec()
-	m := a.store.model(spec.Framework, spec.Name)
-	m.Observe(run.Ended.Sub(run.Started).Seconds(), run.MeanCPUs, run.CPU)
-	if err := a.store.putModel(spec.Framework, spec.Name, m); err != nil {
-		a.log.Warn("what was learnt of a run is lost", "job", spec.Name, "err", err)
-	}
 }
 
 // halt stops the job's container in the background. Why is written down first: the container is stopped even if the agent ends before
@@ -175,6 +191,10 @@ func (a *Agent) halt(j *job, why string) {
 // carryOutStop stops the live container until it has ended. The caller holds j.mu.
 func (a *Agent) carryOutStop(j *job, l *live) {
 	l.stopping = true
+	if stop := j.row.Local.Stop; stop != nil && stop.Save { // from here on its end is not its own, for the next agent either
+		stop.Save = false
+		_ = a.save(j)
+	}
 	a.spawn(func(ctx context.Context) {
 		for try := 0; ; try++ {
 			err := l.engine.Stop(ctx, l.container, a.cfg.Run.KillGrace)

@@ -26,6 +26,7 @@ type checkpointer interface {
 	Report() ckpt.Report
 	Prepare(s *container.Spec) error
 	Take(ctx context.Context, o ckpt.Order) (ckpt.Manifest, error)
+	Complete(ctx context.Context, r ckpt.Ref) (ckpt.Manifest, error)
 	Seal(ctx context.Context, r ckpt.Ref) (m ckpt.Manifest, digest string, err error)
 	Restorable(ctx context.Context, r ckpt.Ref, s container.Spec) error
 	Restore(ctx context.Context, r ckpt.Ref, s container.Spec) (ckpt.Restored, error)
@@ -36,6 +37,9 @@ type checkpointer interface {
 	Remove(ctx context.Context, r ckpt.Ref) error
 	Prune(ctx context.Context, wanted func(job string) bool) error
 	Recover(ctx context.Context) ([]ckpt.Manifest, error)
+	TakeUp(ctx context.Context, r ckpt.Ref) (ckpt.Manifest, error)
+	giver
+	taker
 }
 
 // engines are what holds a node's containers.
@@ -53,13 +57,16 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 	if err != nil {
 		return e, fmt.Errorf("find cgroups: %w", err)
 	}
-	e.process, err = process.New(process.Options{
+	p, err := process.New(process.Options{
 		Dir: filepath.Join(cfg.DataDir, "containers"), Shim: []string{"/proc/self/exe", "shim"},
 		Cgroups: e.cgroups, CgroupRoot: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, CgroupParent: cfg.Cgroup.Parent, Images: cfg.Engine.Images,
 		MaxLog: int64(cfg.Engine.MaxLogMB) << 20, Logger: log,
 	})
-	if err != nil || cfg.Engine.Docker == "" {
-		return e, err
+	if err != nil {
+		return e, err // not into the interface: a nil *process.Engine in it is not nil, and would be closed
+	}
+	if e.process = p; cfg.Engine.Docker == "" {
+		return e, nil
 	}
 	client, err := docker.Dial(cfg.Engine.Docker)
 	if err != nil {
@@ -72,8 +79,8 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 	e.docker, e.ofMesos = d, d
 	c := cfg.Checkpoint
 	e.keeper, err = ckpt.New(ckpt.Options{
-		Dir: cfg.checkpoints(), Node: node, Engine: e.docker, Docker: client, Cgroups: e.cgroups, Proc: cfg.Cgroup.Proc, Driver: c.Driver, Runtime: runtimeName,
-		Keep: c.Keep, MaxBytes: int64(c.MaxMB) << 20, DumpTime: c.DumpTime, RestoreTime: c.RestoreTime, Logger: log,
+		Dir: cfg.checkpoints(), Node: node, Engine: e.docker, Docker: client, Cgroups: e.cgroups, Proc: cfg.Cgroup.Proc, Driver: c.Driver, Runtime: runtimeName, Helper: c.Helper,
+		Shared: c.Shared, Keep: c.Keep, MaxBytes: int64(c.MaxMB) << 20, DumpTime: c.DumpTime, RestoreTime: c.RestoreTime, Logger: log,
 	})
 	return e, err
 }
@@ -148,6 +155,11 @@ func (a *Agent) engineOf(j *job) engine { return a.engines.of(j.spec(), a.cfg.En
 
 // keeps says whether a job's process state can be kept when it is stopped.
 func (a *Agent) keeps(j *job) bool {
+	return a.checkpoints() && !j.steward().Adopted && a.engineOf(j) == a.engines.docker
+}
+
+// checkpoints says whether this node can take and restore checkpoints.
+func (a *Agent) checkpoints() bool {
 	k := a.engines.keeper
-	return k != nil && !j.row.Local.Adopted && a.engineOf(j) == a.engines.docker && k.Report().Driver != ""
+	return k != nil && k.Report().Driver != ""
 }

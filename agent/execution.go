@@ -16,6 +16,7 @@ const (
 	labelJob         = "qosctl.job"
 	labelExecution   = "qosctl.execution"
 	labelIncarnation = "qosctl.incarnation"
+	labelBase        = "qosctl.base" // CPU time embodied in the checkpoint that it was restored from
 	labelTask        = "qosctl.task"
 	labelRequest     = "qosctl.request"   // CPUs, for qosctl release
 	labelSucceeded   = "qosctl.succeeded" // runs before it that exited 0
@@ -44,6 +45,9 @@ func (a *Agent) begin(j *job, taskID string) error {
 	defer j.mu.Unlock()
 	if j.live != nil || j.busy || j.gone || !startable(j.status().Phase) || j.status().Intent != qos.IntentNone {
 		return nil
+	}
+	if err := a.notHanded(j.spec().ID, a.node); err != nil {
+		return err
 	}
 	t := j.task(taskID)
 	if t == nil || t.Exit != nil {
@@ -87,24 +91,45 @@ func (a *Agent) openExecution(j *job, t *task) error {
 	if err := j.enter(qos.PhaseRunning, now, fmt.Sprintf("run %d started for task %s", index, t.ID)); err != nil {
 		return err
 	}
+	a.countMove(st)
+	st.Tally.Waited += max(0, now.Sub(waitedFrom(spec, st)).Seconds())
 	st.Epoch, st.Seq, st.Owner = st.Epoch+1, 0, a.node
 	st.Execution = &qos.Execution{
 		Index: index, Task: t.ID, Started: now, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: allocation,
+		Clock: qos.Clock{Max: allocation},
 	}
 	id := containerID(spec.ID, index, 1)
 	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id})
 	st.Saved = nil
 	l := &j.row.Local
-	l.Clock, l.Stop, l.Restoring, l.Wish, l.Sandbox = clock{Max: allocation}, nil, 0, 0, t.Dir
+	l.Stop, l.Restoring, l.Wish, l.Elsewhere, l.Sandbox = nil, 0, 0, 0, t.Dir
 	return nil
+}
+
+// countMove counts that a job begins to run on another node than it did last.
+func (a *Agent) countMove(st *qos.Status) {
+	if e := st.Execution; e != nil && e.Account.Live.Node != "" && e.Account.Live.Node != a.node {
+		st.Tally.Moves++
+	}
+}
+
+// waitedFrom is since when a job has waited for its next run.
+func waitedFrom(spec *qos.Spec, st *qos.Status) time.Time {
+	switch n := len(st.Runs); {
+	case n > 0:
+		return st.Runs[n-1].Ended
+	case spec.Framework == qos.Chronos:
+		return spec.SeriesStart()
+	}
+	return spec.Submitted
 }
 
 func (a *Agent) containerSpec(j *job, t *task) container.Spec {
 	spec, e := j.spec(), j.status().Execution
 	s := container.Spec{
-		ID: containerID(spec.ID, e.Index, e.Account.Live),
+		ID: containerID(spec.ID, e.Index, e.Account.Live.N),
 		Labels: map[string]string{
-			labelJob: spec.ID, labelExecution: strconv.Itoa(e.Index), labelIncarnation: strconv.Itoa(e.Account.Live), labelTask: t.ID,
+			labelJob: spec.ID, labelExecution: strconv.Itoa(e.Index), labelIncarnation: strconv.Itoa(e.Account.Live.N), labelTask: t.ID,
 			labelSucceeded: strconv.Itoa(j.status().Tally.Succeeded),
 			labelRequest:   strconv.FormatFloat(j.request(), 'g', -1, 64),
 		},
@@ -127,6 +152,9 @@ func (a *Agent) containerSpec(j *job, t *task) container.Spec {
 
 // launch creates and starts the container of the present execution, and watches it. The job is busy meanwhile.
 func (a *Agent) launch(ctx context.Context, j *job, s container.Spec) {
+	if !a.passFence(ctx, j) {
+		return
+	}
 	j.mu.Lock()
 	restoring := j.row.Local.Restoring > 0
 	j.mu.Unlock()
@@ -197,7 +225,9 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	}
 	j.touch()
 	switch stop := j.row.Local.Stop; {
-	case j.row.Local.Adopted:
+	case j.steward().Adopted:
+	case stop != nil && stop.Save && a.engineOf(j) == a.engines.docker && !isClosed(a.tested):
+		a.spawn(func(ctx context.Context) { a.suspendWhenTested(ctx, j, l) })
 	case stop != nil && stop.Save && a.keeps(j):
 		a.carryOutSuspend(j, l)
 	case stop != nil: // the agent ended before the container did
@@ -207,6 +237,23 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	}
 	a.decideSoon()
 	a.spawn(func(ctx context.Context) { a.watch(ctx, j, eng, id) })
+}
+
+// suspendWhenTested carries out an order to save and stop that the agent before this one was given, as soon as it is known whether this
+// node can save anything.
+func (a *Agent) suspendWhenTested(ctx context.Context, j *job, l *live) {
+	if !a.untilTested(ctx) {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.live != l || l.stopping || j.row.Local.Stop == nil:
+	case a.keeps(j):
+		a.carryOutSuspend(j, l)
+	default:
+		a.carryOutStop(j, l)
+	}
 }
 
 // locate opens the live container's counters, and takes the quota that is in force for the allocation. The caller holds j.mu.
@@ -221,7 +268,7 @@ func (a *Agent) locate(j *job, info container.Info) {
 	entry := e.Account.Entries[e.Account.Live]
 	entry.Cgroup = info.Cgroup.CPUAcct
 	e.Account.Entries[e.Account.Live] = entry
-	if in := info.Limits.CPUs; info.State == container.Running && in > 0 && !j.row.Local.Adopted && !sameCPUs(in, e.Allocation) {
+	if in := info.Limits.CPUs; info.State == container.Running && in > 0 && !j.steward().Adopted && !sameCPUs(in, e.Allocation) {
 		a.integrate(j, time.Now())
 		j.note(time.Now(), "resize", "%.2f CPUs are in force, not %.2f: taken as they are", in, e.Allocation)
 		e.Allocation = in // the former agent's last write, or what released the job after it
@@ -252,6 +299,10 @@ func (a *Agent) goesOn(j *job, taskID string) bool {
 	defer j.mu.Unlock()
 	t := j.task(taskID)
 	if p := j.status().Phase; t == nil || t.Exit != nil || p == qos.PhaseSuspended || !startable(p) {
+		return false
+	}
+	if a.atBoundary(j, taskID) {
+		a.stewardSoon()
 		return false
 	}
 	if j.attached > 0 || time.Since(j.detached) <= a.cfg.Run.DetachGrace {

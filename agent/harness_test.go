@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -91,8 +92,11 @@ type node struct {
 	cfg  Config
 	port *fakePort
 
-	keeper *fakeKeeper         // agents have it, and a second engine for jobs with an image; nil: neither
-	wrap   func(engine) engine // what the agents' engine is replaced by; nil: nothing
+	keeper *fakeKeeper          // agents have it, and a second engine for jobs with an image; nil: neither
+	master operator             // of Mesos; nil: none
+	cost   float64              // of a move; 0: the agent's own
+	ports  func(*fakePort) port // what stands before port; nil: nothing
+	wrap   func(engine) engine  // what the agents' engine is replaced by; nil: nothing
 	agent  *Agent
 	stop   func() // ends the agent; its containers run on
 }
@@ -119,7 +123,7 @@ func startNode(t *testing.T, change func(*Config), set func(*node)) *node {
 	if err != nil {
 		t.Skipf("needs write access to cgroups (run as root): %v", err)
 	}
-	dir, err := os.MkdirTemp("", "qosctl-agent-test-")
+	dir, err := os.MkdirTemp("", testPrefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +160,17 @@ func (n *node) begin() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	a.ports = map[qos.Framework]port{qos.Marathon: n.port, qos.Chronos: n.port}
+	var p port = n.port
+	if n.ports != nil {
+		p = n.ports(n.port)
+	}
+	a.ports = map[qos.Framework]port{qos.Marathon: p, qos.Chronos: p}
+	if n.master != nil {
+		a.master, a.masterPoll = n.master, 50*time.Millisecond
+	}
+	if n.cost > 0 {
+		a.moveCost = n.cost
+	}
 	if n.wrap != nil {
 		a.engines.process = n.wrap(a.engines.process)
 	}
@@ -205,8 +219,9 @@ func (n *node) clear() error {
 	list, err := e.List(ctx)
 	errs = append(errs, err)
 	for _, c := range list {
-		if c.State == container.Running {
-			errs = append(errs, e.Stop(ctx, c.ID, time.Millisecond))
+		// One that is only created may be starting.
+		if err := e.Stop(ctx, c.ID, time.Millisecond); !errors.Is(err, container.ErrNotRunning) {
+			errs = append(errs, err)
 		}
 		errs = append(errs, e.Remove(ctx, c.ID))
 	}
@@ -297,14 +312,16 @@ func (n *node) await(id, what string, ok func(api.Job) bool) api.Job {
 	defer cancel()
 	c := n.client()
 	v, err := c.Job(ctx, id)
+	last := v
 	for err == nil && !ok(v) {
 		if ctx.Err() != nil {
 			n.t.Fatalf("job is not %s: %+v", what, v)
 		}
+		last = v
 		v, err = c.Watch(ctx, id, v.Revision, time.Second)
 	}
 	if err != nil {
-		n.t.Fatalf("waiting for %s: %v (last %+v)", what, err, v)
+		n.t.Fatalf("waiting for %s: %v (last %+v)", what, err, last)
 	}
 	return v
 }

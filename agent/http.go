@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,15 +12,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Bounds of what a client may send and how long it may take.
 const (
 	maxBody      = 2 << 20
+	smallBody    = 64 << 10
+	maxHeader    = 64 << 10
 	headerTime   = 10 * time.Second
 	bodyTime     = 30 * time.Second
 	idleTime     = 2 * time.Minute
@@ -41,25 +41,21 @@ type server struct {
 
 type callerKey struct{}
 
-// listen opens the admin's socket, the stand-ins' socket and the TCP address.
-func (a *Agent) listen(ctx context.Context) ([]*server, error) {
+// listenAll opens the admin's socket, the stand-ins' socket and the TCP address.
+func (a *Agent) listenAll(ctx context.Context) ([]*server, error) {
 	var list []*server
-	add := func(l net.Listener, h http.Handler) {
-		list = append(list, &server{l: l, srv: &http.Server{
-			Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
-			ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), ConnContext: withCaller,
-		}})
-	}
+	add := func(l net.Listener, h http.Handler) { list = append(list, a.newServer(l, h)) }
 	for _, s := range []struct {
 		name string
 		mode os.FileMode
+		most gateBounds
 		h    http.Handler
-	}{{adminSocket, 0o660, a.adminRoutes()}, {standinSocket, 0o666, a.standinRoutes()}} {
+	}{{adminSocket, 0o660, adminBounds, a.audited("socket", a.socketRoutes())}, {standinSocket, 0o666, standinBounds, a.standinRoutes()}} {
 		l, err := listenUnix(ctx, filepath.Join(a.cfg.RunDir, s.name), s.mode)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(list))
 		}
-		add(l, s.h)
+		add(newGate(l, s.most), s.h)
 	}
 	if a.cfg.Listen == "" {
 		return list, nil
@@ -68,8 +64,21 @@ func (a *Agent) listen(ctx context.Context) ([]*server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen: %w", err), closeAll(list))
 	}
-	add(l, a.guard(a.adminRoutes()))
+	l = newGate(l, networkBounds)
+	if a.front != nil {
+		l = tls.NewListener(l, a.front.config())
+	}
+	add(l, a.withThesis(a.audited("network", a.guard(a.adminRoutes()))))
 	return list, nil
+}
+
+// newServer is a listener with what it serves, and bounds of its requests.
+func (a *Agent) newServer(l net.Listener, h http.Handler) *server {
+	return &server{l: l, srv: &http.Server{
+		Handler: gated(h), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), ConnContext: withCaller,
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone
+	}}
 }
 
 // listenUnix listens on a socket; one left by an agent that was killed is removed, a live one's is not.
@@ -122,46 +131,34 @@ func (s *server) run(ctx context.Context) error {
 	return nil
 }
 
-// withCaller notes who is at the other end of a unix socket (SO_PEERCRED).
+// withCaller notes a connection of a gate, and who is at the other end of a unix socket.
 func withCaller(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
+	g := gateConnOf(c)
+	if g != nil {
+		ctx, c = context.WithValue(ctx, gateKey{}, g), g.Conn
 	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return ctx
+	if cred, ok := peerCred(c); ok {
+		ctx = context.WithValue(ctx, callerKey{}, caller{uid: int(cred.Uid), gid: int(cred.Gid)})
 	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || credErr != nil {
-		return ctx
-	}
-	return context.WithValue(ctx, callerKey{}, caller{uid: int(cred.Uid), gid: int(cred.Gid)})
+	return ctx
 }
 
-// guard lets only reading requests through, and all of them with the agent's token.
-func (a *Agent) guard(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
-		if !reads && (a.token == "" || !sameToken(bearer(r), a.token)) {
-			answerError(w, refuse(codeForbidden, "%s over the network needs the agent's token", r.Method).
-				hint("use the unix socket "+filepath.Join(a.cfg.RunDir, adminSocket)+", or set token_file and send it as bearer token"))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func bearer(r *http.Request) string {
-	t, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return t
-}
-
-// readBody decodes a bounded JSON body.
+// readBody decodes a bounded JSON body. One that is larger than smallBody needs a place, so that all together take little memory.
 func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	defer waits(r.Context())()
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can: tests
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	data, err := io.ReadAll(io.LimitReader(body, smallBody))
+	if err == nil && len(data) == smallBody {
+		leave, ok := large(r.Context())
+		if !ok {
+			return refuse(codeBusy, "too many large requests at once")
+		}
+		defer leave()
+		var rest []byte
+		rest, err = io.ReadAll(body)
+		data = append(data, rest...)
+	}
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return refuse(codeInvalid, "the body is larger than %d bytes", maxBody)

@@ -21,6 +21,7 @@ import (
 func request(t *testing.T, h http.Handler, method, path, token string, body []byte) (int, api.Error) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
+	r.Host = "localhost"
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}

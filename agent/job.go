@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"qosctl/agent/history"
 	"qosctl/cgroup"
 	"qosctl/container"
 	"qosctl/qos"
@@ -19,26 +21,54 @@ type job struct {
 	live     *live     // its container; nil: none
 	busy     bool      // a container is being started
 	dirty    bool      // the row on disk is older
+	untold   bool      // and so is the table's: a step was numbered that could not be written
 	gone     bool      // it was removed: nothing of it is done or written any more
 	attached int       // output streams of stand-ins
 	detached time.Time // since when there has been none, if there is none
 	changed  chan struct{}
 	rev      uint64
+	rival    *rival            // another node that has claimed it; nil: none
+	news     [sha256.Size]byte // of its status, and
+	errand   qos.Stewardship   // what was numbered last
 
+	history    *history.History // nil: it is in the store alone
+	kept       time.Time        // when that was last written
 	pulse      pulse
+	cfs        cfs
+	need       float64        // CPUs that its last decision found necessary, its estimate taken as it is; 0: more would not help
 	decisions  []qos.Decision // newest last, the last maxDecisions
 	nextTry    time.Time      // of its duty towards the framework
 	tries      int            // of the duty, in a row
 	startAsked time.Time      // of Chronos
+	bound      time.Time      // when Chronos was told which hosts may launch it
+	noPlace    time.Time      // until then it is told of none: no task has come
 	tasks      []string       // adopted: its tasks in the framework
+	stray      string         // task that its framework lost sight of while it rested here, and
+	strayed    time.Time      // since when
 	noMove     time.Time      // until then it is resized in place: a move was refused
 	handing    bool           // it is being submitted to its framework right now
 	missing    time.Time      // since when its framework does not know it; zero: it does
 	doubt      time.Time      // since when its framework may have taken a submission that failed; zero: no doubt
 }
 
-// maxDecisions bounds the decisions that explain shows.
-const maxDecisions = 60
+// Bounds of the decisions that explain shows: of one job, and of all jobs together, of which each keeps a few all the same.
+const (
+	maxDecisions = 60
+	allDecisions = 6_000
+	fewDecisions = 5
+)
+
+// decisionsOf is how many decisions each of n jobs keeps.
+func decisionsOf(n int) int { return min(maxDecisions, max(fewDecisions, allDecisions/max(n, 1))) }
+
+// Bounds of the readings that histories have: of all jobs together, of which each keeps some all the same.
+const (
+	allReadings = 60_000 // 44 bytes each
+	fewReadings = 30
+)
+
+// readingsOf is how many readings the history of each of n jobs has.
+func readingsOf(n int) int { return max(fewReadings, allReadings/max(n, 1)) }
 
 // live is what the agent holds of a running container, and the rates that it has seen.
 type live struct {
@@ -50,6 +80,7 @@ type live struct {
 	since     time.Time       // held by this agent
 	saving    bool            // it is being checkpointed: its counters are not read meanwhile
 	ended     *container.Exit // it ended while it was being checkpointed
+	back      time.Time       // when it was restored where it was: an end before that is none
 	lost      bool            // its cgroup was removed
 
 	seen         cgroup.Sample // last reading
@@ -63,11 +94,16 @@ type live struct {
 }
 
 func newJob(r row) *job {
-	return &job{row: r, changed: make(chan struct{}), decisions: r.Local.Decisions, detached: time.Now()}
+	j := &job{row: r, history: history.New(r.Record.Spec.Submitted), changed: make(chan struct{}), decisions: r.Local.Decisions, detached: time.Now()}
+	j.news, j.errand = digestOf(j.status()), j.steward().Clone()
+	j.errand.Duty, j.errand.By = 0, ""
+	return j
 }
 
 func (j *job) spec() *qos.Spec     { return &j.row.Record.Spec }
 func (j *job) status() *qos.Status { return &j.row.Record.Status }
+
+func (j *job) steward() *qos.Stewardship { return &j.row.Record.Status.Steward }
 
 // touch tells whoever waits for news of the job that there is some.
 func (j *job) touch() {
@@ -97,11 +133,32 @@ func (j *job) enter(p qos.Phase, now time.Time, reason string) error {
 	st.Reason = reason
 	if p.Terminal() {
 		st.Ended = now
+		j.row.Local.Move = nil // nothing is left to be moved
 		j.row.Local.Decisions = slices.Clone(j.decisions[max(0, len(j.decisions)-keptDecisions):])
 	}
-	st.Seq++
 	j.note(now, "phase", "%s: %s", p, reason)
 	return nil
+}
+
+// digestOf is the digest of a status' news: the text of it takes half a kilobyte for each job.
+func digestOf(st *qos.Status) [sha256.Size]byte { return sha256.Sum256([]byte(st.News())) }
+
+// number gives what has changed since the last time the next sequence, or the next duty: peers tell old from new by them. It says whether
+// anything had. The caller holds j.mu.
+func (j *job) number(node string) bool {
+	st, news, errand := j.status(), digestOf(j.status()), *j.steward()
+	errand.Duty, errand.By = 0, ""
+	changed := false
+	if news != j.news {
+		st.Seq++
+		j.news, changed = news, true
+	}
+	if c := errand.Compare(j.errand); c != 0 {
+		st.Steward.Duty++
+		st.Steward.By = node
+		j.errand, changed = errand.Clone(), true
+	}
+	return changed
 }
 
 // task returns the stand-in's task by its id, nil if it never claimed.
@@ -137,7 +194,7 @@ func (j *job) request() float64 {
 
 // known is the cpus that the framework knows now: those submitted, unless somebody changed them there.
 func (j *job) known() float64 {
-	if r := j.row.Local.Request; r > 0 {
+	if r := j.steward().Request; r > 0 {
 		return r
 	}
 	return j.spec().CPUs
@@ -147,7 +204,7 @@ func (j *job) known() float64 {
 func (j *job) is(s sight) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return s.ID == j.spec().ID || j.row.Local.Attached
+	return s.ID == j.spec().ID || j.steward().Attached
 }
 
 func (j *job) addTask(t task) {
@@ -163,6 +220,12 @@ type jobs struct {
 	mu     sync.RWMutex
 	byID   map[string]*job
 	naming sync.Mutex // held while a name is looked for and taken
+}
+
+func (s *jobs) count() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.byID)
 }
 
 func (s *jobs) get(id string) *job {
@@ -210,7 +273,7 @@ func (s *jobs) find(ref string) (*job, error) {
 	case len(prefixed) > 1:
 		return nil, refuse(codeInvalid, "%d jobs begin with %q", len(prefixed), ref).hint("give more of the id")
 	}
-	return nil, refuse(codeNotFound, "no job %q", ref).hint("qosctl jobs --all lists them")
+	return nil, noJob(ref)
 }
 
 // add registers a job unless its id is taken; it returns the job that is registered then, and whether it is the new one.

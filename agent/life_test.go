@@ -39,9 +39,13 @@ func TestMarathonJobRunsAndIsDeletedWhenItsExecutionsAreDone(t *testing.T) {
 		t.Errorf("at the end: %+v", v)
 	}
 	n.await(idA, "deleted", func(api.Job) bool { return !n.port.has("/a/b") })
+	n.port.mu.Lock()
+	n.port.jobs["/a/b"] = idA // it was not gone after all: a claim says so
+	n.port.mu.Unlock()
 	if _, resp := n.claim(idA, "t3"); resp.Verdict != verdictIdle {
 		t.Errorf("claim of a completed job: %+v", resp)
 	}
+	n.await(idA, "deleted again", func(api.Job) bool { return !n.port.has("/a/b") })
 	if _, resp := n.claim(idA, "t1"); resp.Verdict != verdictDone || resp.Code != 0 {
 		t.Errorf("second claim of a task that ended: %+v", resp)
 	}
@@ -97,7 +101,7 @@ func TestRestartedAgentTakesUpWhatRuns(t *testing.T) {
 	n.submit(idA, `{"id":"/burn","cmd":"while [ ! -e stop ]; do :; done; echo end","cpus":0.3,"mem":32,"qos":{"duration":100,"desv_deadline":0.1,"deadline":600,"executions":1}}`)
 	n.claim(idA, "t1")
 	before := n.await(idA, "burning", func(j api.Job) bool { return j.Consumed > 0.2 })
-	resizes := n.agent.jobs.get(idA).row.Local.Clock.Resizes
+	resizes := n.agent.jobs.get(idA).status().Execution.Clock.Resizes
 	n.end()
 	n.begin()
 	s, resp := n.claim(idA, "t1")
@@ -108,7 +112,7 @@ func TestRestartedAgentTakesUpWhatRuns(t *testing.T) {
 	if after.Epoch != before.Epoch || after.Index != before.Index || after.Allocation != before.Allocation {
 		t.Errorf("before %+v\nafter %+v", before, after)
 	}
-	if got := n.agent.jobs.get(idA).row.Local.Clock.Resizes; got != resizes {
+	if got := n.agent.jobs.get(idA).status().Execution.Clock.Resizes; got != resizes {
 		t.Errorf("resizes: %d before, %d after", resizes, got)
 	}
 	if err := s.Stop(t.Context(), api.Stop{Task: "t1", Signal: 15}); err != nil {

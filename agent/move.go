@@ -32,6 +32,8 @@ type move struct {
 	At         time.Time `json:"at"`   // asked for, then sent
 	Ended      time.Time `json:"ended,omitzero"`
 	Deployment string    `json:"deployment,omitempty"`
+	Node       string    `json:"node,omitempty"`  // that it is to go to; "": it is resized only
+	Hosts      []string  `json:"hosts,omitempty"` // that the framework is told
 }
 
 // mover is a port of a framework that can change the request of a running app.
@@ -45,7 +47,7 @@ type mover interface {
 // reschedules says whether a job is resized through its framework. The caller holds j.mu.
 func (a *Agent) reschedules(j *job) bool {
 	_, can := a.ports[j.spec().Framework].(mover)
-	return a.cfg.Control.Resize == resizeReschedule && can && !j.row.Local.Adopted && a.keeps(j)
+	return a.cfg.Control.Resize == resizeReschedule && can && !j.steward().Adopted && a.keeps(j)
 }
 
 const resizeReschedule = "reschedule"
@@ -75,7 +77,10 @@ func (a *Agent) askMove(j *job, d qos.Decision, now time.Time) bool {
 }
 
 // carryMove does the next step of a job's move.
-func (a *Agent) carryMove(ctx context.Context, j *job, p mover, now time.Time) error {
+func (a *Agent) carryMove(ctx context.Context, j *job, p port, now time.Time) error {
+	if err := a.unbind(ctx, j); err != nil {
+		return err
+	}
 	others := a.sold() + a.requests(j)
 	j.mu.Lock()
 	m := j.row.Local.Move
@@ -83,23 +88,37 @@ func (a *Agent) carryMove(ctx context.Context, j *job, p mover, now time.Time) e
 		j.mu.Unlock()
 		return nil
 	}
-	a.lookAtMove(j, m, others, now)
+	ready := true
+	if m.Node != "" {
+		ready = a.lookAtRelocation(j, m, now)
+	} else {
+		a.lookAtMove(j, m, others, now)
+	}
 	m = j.row.Local.Move
-	if m == nil || m.State == moveSent {
+	if m == nil || m.State == moveSent || !ready {
 		j.mu.Unlock()
 		return nil
 	}
 	do := *m
-	j.status().Duty++
+	j.steward().Duty++
 	err := a.save(j) // the act is numbered before it is done
 	j.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if do.State == moveUndo {
-		return a.undoMove(ctx, j, p, do)
+	at, relocates := p.(relocator)
+	mv, resizes := p.(mover)
+	switch {
+	case do.Node != "" && relocates && do.State == moveUndo:
+		return a.undoRelocation(ctx, j, at, do)
+	case do.Node != "" && relocates:
+		return a.sendMove(j, do, func() (string, error) { return a.sendRelocation(ctx, j, at, do) })
+	case do.Node == "" && resizes && do.State == moveUndo:
+		return a.undoMove(ctx, j, mv, do)
+	case do.Node == "" && resizes:
+		return a.sendMove(j, do, func() (string, error) { return mv.Resize(ctx, j.spec().Name, do.To, false) })
 	}
-	return a.sendMove(ctx, j, p, do)
+	return nil
 }
 
 // lookAtMove draws the conclusions from what has become of a move. The caller holds j.mu.
@@ -130,27 +149,33 @@ func (a *Agent) endMove(j *job, format string, args ...any) {
 	a.decideSoon()
 }
 
-// sendMove asks the framework for the new request.
-func (a *Agent) sendMove(ctx context.Context, j *job, p mover, m move) error {
-	deployment, err := p.Resize(ctx, j.spec().Name, m.To, false)
+// sendMove asks the framework for the new request, or the new place.
+func (a *Agent) sendMove(j *job, m move, ask func() (deployment string, err error)) error {
+	deployment, err := ask()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.row.Local.Move
-	if now == nil || *now != m {
+	if now == nil || !now.same(m) {
 		return err
 	}
 	switch {
 	case err == nil, framework.Uncertain(err): // a look will tell, or the time limit
 		now.State, now.At, now.Deployment = moveSent, time.Now().Round(0), deployment
-		j.row.Local.Request = m.To
+		if m.Node == "" {
+			j.steward().Request = m.To
+		}
 		return errors.Join(err, a.save(j))
 	case errors.Is(err, framework.ErrLocked) && time.Since(m.At) < a.cfg.Control.MoveTimeout:
 		return err // another deployment is under way: waited out
 	}
 	a.endMove(j, "refused: %s", err)
 	j.noMove = time.Now().Add(a.cfg.Control.MoveTimeout)
+	a.goOn(j)
 	return nil
 }
+
+// same says whether a move is the one that was begun, and stands where it stood.
+func (m *move) same(n move) bool { return m.State == n.State && m.At.Equal(n.At) && m.Task == n.Task }
 
 // undoMove brings the old request back, so that the framework starts a task that fits.
 func (a *Agent) undoMove(ctx context.Context, j *job, p mover, m move) error {
@@ -166,7 +191,7 @@ func (a *Agent) undoMove(ctx context.Context, j *job, p mover, m move) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.row.Local.Request = m.From
+	j.steward().Request = m.From
 	j.noMove = time.Now().Add(a.cfg.Control.MoveTimeout)
 	a.metrics.movesUndone.Inc()
 	a.endMove(j, "taken back: %.2f CPUs again", m.From)

@@ -23,13 +23,13 @@ type consequence struct {
 	Delete  bool          // the app or job is to go from the framework
 }
 
-// follow says what follows when a run of a job has ended at now. It is pure; status and local do not count this run yet.
-func follow(spec *qos.Spec, st *qos.Status, e ending, l local, now time.Time) consequence {
+// follow says what follows when a run of a job has ended at now. It is pure; the status does not count this run yet, nor does inARow, the failures before it.
+func follow(spec *qos.Spec, st *qos.Status, e ending, inARow int, now time.Time) consequence {
 	c := consequence{Outcome: qos.OutcomeOf(spec.Framework, e.Code, now, st.Execution.Deadline)}
 	if e.Halted != "" {
 		c.Outcome = qos.Failed
 	}
-	failures := l.Failures
+	failures := st.Failures
 	if c.Outcome == qos.Failed && e.Halted == "" {
 		failures++
 	}
@@ -42,7 +42,7 @@ func follow(spec *qos.Spec, st *qos.Status, e ending, l local, now time.Time) co
 		c.Phase, c.Delete = qos.PhaseFailed, true
 		c.Reason = fmt.Sprintf("run %d exited %d: %d failure(s), max_failures is %d", st.Execution.Index, e.Code, failures, spec.QoS.MaxFailures)
 	case spec.Framework == qos.Chronos:
-		followIteration(&c, spec, st, e, l.InARow)
+		followIteration(&c, spec, st, e, inARow)
 	default:
 		followExecution(&c, spec, st, e)
 	}

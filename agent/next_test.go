@@ -23,27 +23,28 @@ func TestFollow(t *testing.T) {
 		deadline time.Time
 		tally    qos.Tally
 		intent   qos.Intent
-		l        local
+		failures int
+		inARow   int
 		e        ending
 		want     consequence
 	}{
-		{"first execution in time", marathon, intime, qos.Tally{}, "", local{}, ending{}, consequence{Outcome: qos.Met, Phase: qos.PhaseEnded}},
-		{"last execution late", marathon, late, qos.Tally{Succeeded: 1}, "", local{}, ending{}, consequence{Outcome: qos.Missed, Phase: qos.PhaseCompleted, Delete: true}},
-		{"execution failed", marathon, intime, qos.Tally{Succeeded: 1}, "", local{}, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded}},
-		{"failed too often", marathon, intime, qos.Tally{}, "", local{Failures: 1}, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseFailed, Delete: true}},
-		{"stopped is not a failure of its own", marathon, intime, qos.Tally{}, "", local{Failures: 1}, ending{Code: 143, Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
-		{"stopped with exit 0 is not met", marathon, intime, qos.Tally{Succeeded: 1}, "", local{}, ending{Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
-		{"repeats for ever", forever, intime, qos.Tally{Succeeded: 99}, "", local{}, ending{}, consequence{Outcome: qos.Met, Phase: qos.PhaseEnded}},
-		{"cancelled", marathon, intime, qos.Tally{}, qos.IntentCancel, local{}, ending{Code: 143, Halted: "cancel"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseCancelled, Delete: true}},
-		{"iteration", chronos, intime, qos.Tally{Succeeded: 1}, "", local{}, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseEnded, Again: true}},
-		{"last iteration, however late", chronos, late, qos.Tally{Succeeded: 2}, "", local{}, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseCompleted, Delete: true}},
-		{"failed iteration waits", chronos, intime, qos.Tally{}, "", local{InARow: 2}, ending{Code: 9}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded, Again: true, Delay: 4 * time.Second}},
-		{"iteration by Chronos", byChronos, intime, qos.Tally{}, "", local{}, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseEnded}},
+		{"first execution in time", marathon, intime, qos.Tally{}, "", 0, 0, ending{}, consequence{Outcome: qos.Met, Phase: qos.PhaseEnded}},
+		{"last execution late", marathon, late, qos.Tally{Succeeded: 1}, "", 0, 0, ending{}, consequence{Outcome: qos.Missed, Phase: qos.PhaseCompleted, Delete: true}},
+		{"execution failed", marathon, intime, qos.Tally{Succeeded: 1}, "", 0, 0, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded}},
+		{"failed too often", marathon, intime, qos.Tally{}, "", 1, 0, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseFailed, Delete: true}},
+		{"stopped is not a failure of its own", marathon, intime, qos.Tally{}, "", 1, 0, ending{Code: 143, Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
+		{"stopped with exit 0 is not met", marathon, intime, qos.Tally{Succeeded: 1}, "", 0, 0, ending{Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
+		{"repeats for ever", forever, intime, qos.Tally{Succeeded: 99}, "", 0, 0, ending{}, consequence{Outcome: qos.Met, Phase: qos.PhaseEnded}},
+		{"cancelled", marathon, intime, qos.Tally{}, qos.IntentCancel, 0, 0, ending{Code: 143, Halted: "cancel"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseCancelled, Delete: true}},
+		{"iteration", chronos, intime, qos.Tally{Succeeded: 1}, "", 0, 0, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseEnded, Again: true}},
+		{"last iteration, however late", chronos, late, qos.Tally{Succeeded: 2}, "", 0, 0, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseCompleted, Delete: true}},
+		{"failed iteration waits", chronos, intime, qos.Tally{}, "", 0, 2, ending{Code: 9}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded, Again: true, Delay: 4 * time.Second}},
+		{"iteration by Chronos", byChronos, intime, qos.Tally{}, "", 0, 0, ending{}, consequence{Outcome: qos.Done, Phase: qos.PhaseEnded}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			st := qos.Status{Phase: qos.PhaseRunning, Intent: c.intent, Tally: c.tally, Execution: &qos.Execution{Index: 1, Deadline: c.deadline}}
-			got := follow(&c.spec, &st, c.e, c.l, now)
+			st := qos.Status{Phase: qos.PhaseRunning, Intent: c.intent, Tally: c.tally, Failures: c.failures, Execution: &qos.Execution{Index: 1, Deadline: c.deadline}}
+			got := follow(&c.spec, &st, c.e, c.inARow, now)
 			if got.Reason == "" {
 				t.Error("no reason given")
 			}

@@ -10,6 +10,7 @@ import (
 
 	"qosctl/agent/api"
 	"qosctl/container"
+	"qosctl/qos"
 )
 
 // place is one container of a job's output: an incarnation of an execution.
@@ -133,7 +134,7 @@ func (t task) begin() place { return place{t.First, max(1, t.Part)} }
 // parts is how many containers an execution has had.
 func (j *job) parts(execution int) int {
 	if e := j.status().Execution; e != nil && e.Index == execution {
-		return max(1, e.Account.Live)
+		return max(1, e.Account.Live.N)
 	}
 	for _, r := range j.status().Runs {
 		if r.Index == execution {
@@ -149,7 +150,7 @@ func (j *job) lastPlace() place {
 	if e == nil {
 		return place{}
 	}
-	p := place{e.Index, max(1, e.Account.Live)}
+	p := place{e.Index, max(1, e.Account.Live.N)}
 	if j.busy { // it is just being made
 		return j.before(p)
 	}
@@ -172,18 +173,41 @@ func (j *job) behind(p place) place {
 
 // containerAt is the id of the container at a place. The way back makes two incarnations share one.
 func (j *job) containerAt(p place) string {
-	if e := j.status().Execution; e != nil && e.Index == p.execution {
-		if entry, ok := e.Account.Entries[p.part]; ok && entry.Container != "" {
+	id := containerID(j.spec().ID, p.execution, p.part)
+	e := j.status().Execution
+	if e == nil || e.Index != p.execution {
+		return id
+	}
+	for i, entry := range e.Account.Entries {
+		if i == (qos.Incarnation{N: p.part, Node: j.nodeAt(p)}) && entry.Container != "" {
 			return entry.Container
 		}
 	}
-	return containerID(j.spec().ID, p.execution, p.part)
+	return id
+}
+
+// nodeAt is the node of the container at a place; "": it is not known. Of two that were made at once it is that of the one that lives,
+// or lived last.
+func (j *job) nodeAt(p place) string {
+	e, node := j.status().Execution, ""
+	if e == nil || e.Index != p.execution {
+		return ""
+	}
+	for _, i := range e.Account.Incarnations() {
+		switch {
+		case i == e.Account.Live && i.N == p.part:
+			return i.Node
+		case i.N == p.part:
+			node = i.Node
+		}
+	}
+	return node
 }
 
 // nextPlace is where the next container of a job will stand. The caller holds j.mu.
 func nextPlace(j *job) (execution, part int) {
 	if j.saved() {
-		return j.status().Execution.Index, nextPart(j.status().Execution)
+		return j.status().Execution.Index, j.status().Execution.Account.Next()
 	}
 	return nextIndex(j.status()), 1
 }
@@ -206,7 +230,7 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 		if o.only != "" && o.only != s {
 			continue
 		}
-		r, err := o.open(ctx, id, s, c.off[i])
+		r, err := o.open(ctx, at, id, s, c.off[i])
 		if errors.Is(err, container.ErrNotFound) {
 			break // removed since: what it wrote is gone with it
 		}
@@ -245,7 +269,13 @@ func (o *outputs) untilTakenOver(ctx context.Context, at place, cancel context.C
 }
 
 // open reads one container's output; of one that was removed, what was collected of it.
-func (o *outputs) open(ctx context.Context, id string, s container.Stream, off int64) (io.ReadCloser, error) {
+func (o *outputs) open(ctx context.Context, at place, id string, s container.Stream, off int64) (io.ReadCloser, error) {
+	o.job.mu.Lock()
+	node := o.job.nodeAt(at)
+	o.job.mu.Unlock()
+	if node != "" && node != o.agent.node && o.agent.cluster != nil {
+		return o.agent.openElsewhere(ctx, node, o.job.spec().ID, id, s, off)
+	}
 	if !o.follow {
 		done, cancel := context.WithCancel(ctx)
 		cancel() // read what is there, do not wait for more

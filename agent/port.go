@@ -35,6 +35,12 @@ type sight struct {
 	Stopped bool     // scaled to 0, or disabled
 	Active  bool     // a task is running or queued
 	Tasks   []string // ids of tasks, where the framework tells them
+	Lost    []string // those of them that it has lost sight of
+
+	On map[string]string // hosts of those, where the framework tells them
+
+	Owner     string // Chronos: of the job
+	Succeeded int64  // Chronos: launches that ended well
 }
 
 // family is a port of a framework whose jobs can depend on each other.

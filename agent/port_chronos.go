@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"qosctl/agent/thesis"
 	"qosctl/framework"
 	"qosctl/framework/chronos"
 	"qosctl/qos"
@@ -38,7 +39,43 @@ func (p *chronosPort) Look(ctx context.Context, spec qos.Spec) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{ID: job.JobID, CPUs: job.CPUs, Stopped: job.Disabled, Active: !activity.Idle()}, nil
+	s := sight{ID: job.JobID, CPUs: job.CPUs, Stopped: job.Disabled, Active: !activity.Idle(), Owner: job.Owner, Succeeded: job.SuccessCount}
+	if s.ID == "" && thesis.Launched(spec.ID, job.Command, job.Env) {
+		s.ID = spec.ID
+	}
+	return s, nil
+}
+
+// Relocate replaces the job's constraint on its host, for its next launch. Those of the user stay.
+func (p *chronosPort) Relocate(ctx context.Context, r relocation) (string, error) {
+	job, err := p.client.Job(ctx, r.Name)
+	if err != nil {
+		return "", err
+	}
+	constraints := slices.DeleteFunc(slices.Clone(job.Constraints), func(c []string) bool {
+		return len(r.Before) > 0 && slices.Equal(c, chronosHost(r.Before))
+	})
+	if len(r.Hosts) > 0 {
+		constraints = append(constraints, chronosHost(r.Hosts))
+	}
+	if constraints == nil {
+		constraints = [][]string{}
+	}
+	_, err = p.client.SetConstraints(ctx, r.Name, constraints)
+	return "", err
+}
+
+// Undo knows no deployments: Relocate without hosts takes a move back.
+func (p *chronosPort) Undo(context.Context, string) error { return errNoDeployments }
+
+var errNoDeployments = errors.New("chronos has no deployments")
+
+// chronosHost is Chronos' constraint for one of several hosts. Its LIKE takes a regular expression that the whole name must match.
+func chronosHost(hosts []string) []string {
+	if len(hosts) == 1 {
+		return []string{"hostname", "EQUALS", hosts[0]}
+	}
+	return []string{"hostname", "LIKE", hostConstraint(hosts)[2]}
 }
 
 func (p *chronosPort) Start(ctx context.Context, name string) error { return p.client.Start(ctx, name) }

@@ -20,7 +20,7 @@ import (
 const defaultPoll = 10 * time.Second
 
 // openPorts makes a port for each kind of framework that is configured; of several endpoints of a kind the first by name serves.
-func openPorts(cfg Config, log *slog.Logger) (map[qos.Framework]port, time.Duration, error) {
+func openPorts(cfg Config, m *metrics, log *slog.Logger) (map[qos.Framework]port, time.Duration, error) {
 	ports, poll := map[qos.Framework]port{}, defaultPoll
 	for _, name := range slices.Sorted(maps.Keys(cfg.Frameworks)) {
 		f := cfg.Frameworks[name]
@@ -33,6 +33,7 @@ func openPorts(cfg Config, log *slog.Logger) (map[qos.Framework]port, time.Durat
 		if err != nil {
 			return nil, 0, err
 		}
+		e.Observe = m.callsOf(string(kind))
 		if f.Poll > 0 {
 			poll = min(poll, f.Poll)
 		}

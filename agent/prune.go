@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"qosctl/container"
+	"qosctl/qos"
 )
 
 const (
@@ -38,7 +39,7 @@ func (a *Agent) expire(now time.Time) {
 	var list []old
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		if st := j.status(); st.Phase.Terminal() && j.row.Local.Duty == dutyNone && j.live == nil && !j.busy {
+		if st := j.status(); st.Phase.Terminal() && j.steward().Pending == qos.ActNone && j.live == nil && !j.busy {
 			list = append(list, old{j, st.Ended})
 		}
 		j.mu.Unlock()
@@ -61,6 +62,7 @@ func (a *Agent) forget(j *job) {
 		return
 	}
 	a.jobs.remove(j.spec().ID) // its containers are nobody's now: tidy removes them
+	a.unshare(j.spec().ID)
 }
 
 // orphanLoop removes what nobody looks after.
@@ -98,6 +100,12 @@ func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
 		case held:
 			continue
 		case c.State != container.Running:
+			a.oweLeft(c.Info, list)
+			if a.jobs.get(c.Labels[labelJob]) == nil && a.keptElsewhere(c.Labels[labelJob]) > 0 {
+				if err := a.collectOne(ctx, c.engine, c.ID); err == nil {
+					continue // its output can be read on, by the node that has the job
+				}
+			}
 			if old || now.Sub(c.Created) > keepUnknown {
 				a.drop(ctx, c.engine, c.ID)
 			}
@@ -109,7 +117,7 @@ func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
 		}
 		if now.Sub(since[c.ID]) > a.cfg.Run.DetachGrace {
 			a.log.Warn("stop a container that no job holds", "container", c.ID)
-			a.spawn(func(ctx context.Context) { _ = c.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace) }) // tried again at the next look
+			a.spawn(func(ctx context.Context) { a.stopLeft(ctx, c, list) })
 		}
 	}
 	for id := range since {
@@ -119,11 +127,21 @@ func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
 	}
 }
 
+// stopLeft stops a container that no job holds; what fails is tried again at the next look.
+func (a *Agent) stopLeft(ctx context.Context, c held, all []held) {
+	if err := c.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace); err != nil {
+		return
+	}
+	if info, err := c.engine.Inspect(ctx, c.ID); err == nil {
+		a.oweLeft(info, all)
+	}
+}
+
 // wanted says whether a container is held or kept by its job; old: its job has left it behind.
 func (a *Agent) wanted(c container.Info) (held, old bool) {
 	j := a.jobs.get(c.Labels[labelJob])
 	if j == nil {
-		return false, false
+		return a.leftBehind(c)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -135,6 +153,33 @@ func (a *Agent) wanted(c container.Info) (held, old bool) {
 		return j.busy || j.live != nil && j.live.container == c.ID, false
 	}
 	return n > e.Index-keepContainers, true
+}
+
+// leftBehind says of the container of a job that another node has whether it is still the way back: until the job's present container,
+// elsewhere, is a later one.
+func (a *Agent) leftBehind(c container.Info) (held, old bool) {
+	if a.cluster == nil {
+		return false, false
+	}
+	r, ok := a.cluster.mesh.Get(c.Labels[labelJob])
+	if !ok || c.State == container.Running {
+		return false, false
+	}
+	e := r.Status.Execution
+	wayBack := e != nil && !r.Status.Phase.Terminal() && e.Index == ordinal(c.Labels, labelExecution) && e.Account.Live.N <= ordinal(c.Labels, labelIncarnation)
+	return wayBack, !wayBack
+}
+
+// keptElsewhere is a job's present execution, if another node has the job and it has not ended; 0: it is none of the cluster's.
+func (a *Agent) keptElsewhere(id string) int {
+	if a.cluster == nil {
+		return 0
+	}
+	r, ok := a.cluster.mesh.Get(id)
+	if !ok || r.Status.Phase.Terminal() || r.Status.Execution == nil {
+		return 0
+	}
+	return r.Status.Execution.Index
 }
 
 // ordinal reads a number from a label; 0: there is none.

@@ -14,7 +14,7 @@ import (
 func (a *Agent) recover() {
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		st, adopted := j.status(), j.row.Local.Adopted
+		st, adopted := j.status(), j.steward().Adopted
 		switch {
 		case adopted:
 		case st.Phase == qos.PhaseRunning && st.Execution != nil:
@@ -97,12 +97,36 @@ func (a *Agent) readmit(j *job, c container.Info, who caller) bool {
 	}
 	part := max(1, ordinal(c.Labels, labelIncarnation))
 	st.Epoch, st.Owner = st.Epoch+1, a.node
+	was := st.Execution
 	st.Execution = &qos.Execution{
 		Index: index, Task: c.Labels[labelTask], Started: c.Started, Deadline: spec.QoS.Deadline.From(st.Started), Allocation: c.Limits.CPUs,
 	}
-	st.Execution.Account.Live = part - 1
-	st.Execution.Account.StartIncarnation(qos.Entry{Node: a.node, Container: c.ID, StatContainer: c.ID, Cgroup: c.Cgroup.CPUAcct})
+	if was != nil && was.Index == index {
+		st.Execution.Account = was.Account.Clone()
+	}
+	readmitted(&st.Execution.Account, qos.Incarnation{N: part, Node: a.node}, c)
 	j.addTask(task{ID: c.Labels[labelTask], First: index, Part: part, UID: who.uid, GID: who.gid, At: c.Started})
 	j.busy = true
 	return true
+}
+
+// readmitted makes a container the live incarnation of an account that may not know it: what it was restored from is in its labels, and
+// where the counter began that it may share with earlier ones follows from theirs.
+func readmitted(account *qos.Account, i qos.Incarnation, c container.Info) {
+	entry, known := account.Entries[i]
+	if !known {
+		for k, earlier := range account.Entries {
+			if k.Node == i.Node && k.N < i.N && earlier.Cgroup == c.Cgroup.CPUAcct {
+				entry.Zero = max(entry.Zero, earlier.Zero+earlier.Own)
+			}
+		}
+	}
+	if base, err := time.ParseDuration(c.Labels[labelBase]); err == nil {
+		entry.Base = max(entry.Base, base)
+	}
+	entry.Node, entry.Container, entry.StatContainer, entry.Cgroup = i.Node, c.ID, c.ID, c.Cgroup.CPUAcct
+	if account.Entries == nil {
+		account.Entries = map[qos.Incarnation]qos.Entry{}
+	}
+	account.Entries[i], account.Live = entry, i
 }

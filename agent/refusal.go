@@ -19,12 +19,13 @@ const (
 	codeFramework = "framework"
 	codeConflict  = "conflict"
 	codeInternal  = "internal"
+	codeBusy      = "busy"
 )
 
 var statusOf = map[string]int{
 	codeInvalid: http.StatusUnprocessableEntity, codeExists: http.StatusConflict, codeNotFound: http.StatusNotFound,
 	codeForbidden: http.StatusForbidden, codeFramework: http.StatusBadGateway, codeConflict: http.StatusConflict,
-	codeInternal: http.StatusInternalServerError,
+	codeInternal: http.StatusInternalServerError, codeBusy: http.StatusTooManyRequests,
 }
 
 // refusal is an error that the API answers with, in words for the user.

@@ -54,7 +54,7 @@ func releaseAdopted(cfg Config, groups *cgroup.FS, log *slog.Logger) (released i
 	var errs []error
 	for _, r := range rows {
 		e := r.Record.Status.Execution
-		if !r.Local.Adopted || r.Record.Status.Phase != qos.PhaseRunning || e == nil {
+		if !r.Record.Status.Steward.Adopted || r.Record.Status.Phase != qos.PhaseRunning || e == nil {
 			continue
 		}
 		path := e.Account.Entries[e.Account.Live].Cgroup

@@ -23,7 +23,7 @@ func TestRequest(t *testing.T) {
 		{"a stand-in that makes itself greater", 0, 4096, 1},
 		{"a negative one", 0, -3, 1},
 	} {
-		j.row.Local.Request, j.row.Local.Tasks = c.known, nil
+		j.steward().Request, j.row.Local.Tasks = c.known, nil
 		j.addTask(task{ID: "t", CPUs: j.sold(c.claims)})
 		if got := j.request(); got != c.want {
 			t.Errorf("%s: %g, want %g", c.name, got, c.want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,22 +29,14 @@ func (a *Agent) openIncarnation(j *job, t *task) error {
 	if err := j.enter(qos.PhaseRunning, now, fmt.Sprintf("run %d goes on from checkpoint %d for task %s", e.Index, sequence, t.ID)); err != nil {
 		return err
 	}
+	a.countMove(st)
 	st.Epoch, st.Seq, st.Owner = st.Epoch+1, 0, a.node
 	e.Task, e.Allocation = t.ID, j.request()
-	id := containerID(j.spec().ID, e.Index, nextPart(e))
-	e.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id, Base: st.Saved.CPU})
+	id := containerID(j.spec().ID, e.Index, e.Account.Next())
+	e.Account.StartIncarnation(qos.Entry{Node: a.node, Container: id, StatContainer: id})
 	l := &j.row.Local
 	l.Restoring, l.Stop = sequence, nil
 	return nil
-}
-
-// nextPart is the number of the execution's next incarnation.
-func nextPart(e *qos.Execution) int {
-	n := e.Account.Live
-	for i := range e.Account.Entries {
-		n = max(n, i)
-	}
-	return n + 1
 }
 
 // restore starts the container of the present incarnation from a checkpoint: the wanted one, else the container it was taken of, else an
@@ -53,14 +46,30 @@ func (a *Agent) restore(ctx context.Context, j *job, s container.Spec) {
 		return
 	}
 	var faults []string
+	var short shortage
 	for try := 0; ; try++ {
-		list, err := a.candidates(ctx, j)
+		if !a.checkpoints() {
+			a.giveBack(j, "it goes on from a checkpoint, and this node can't restore any", exitElsewhere)
+			return
+		}
+		var list []ckpt.Manifest
+		err := a.summon(ctx, j)
+		if errors.Is(err, ckpt.ErrTaken) { // to wait does not help
+			if a.passOn(j, err) {
+				return
+			}
+			a.log.Error("a checkpoint of another node can't be had; what is here has to do", "job", j.spec().Name, "err", err)
+			err = nil
+		}
+		if err == nil {
+			list, err = a.candidates(ctx, j)
+		}
 		if err == nil {
 			if try == 0 {
 				a.unreadable(ctx, j, list)
 			}
 			var done bool
-			if done, faults, err = a.restoreOne(ctx, j, s, list); done || ctx.Err() != nil {
+			if done, faults, err = a.restoreOne(ctx, j, s, list, short.over()); done || ctx.Err() != nil {
 				return
 			}
 		}
@@ -75,6 +84,9 @@ func (a *Agent) restore(ctx context.Context, j *job, s container.Spec) {
 			a.giveBack(j, fmt.Sprintf("it could not be restored: %s", err), 137)
 			return
 		}
+		if a.shortOf(j, &short, err) && a.passOn(j, err) {
+			return
+		}
 		pause(ctx, backoff(try))
 	}
 	a.anew(ctx, j, s, faults)
@@ -82,6 +94,9 @@ func (a *Agent) restore(ctx context.Context, j *job, s container.Spec) {
 
 // candidates are the checkpoints of the present execution in the order in which they are to be tried.
 func (a *Agent) candidates(ctx context.Context, j *job) ([]ckpt.Manifest, error) {
+	if a.engines.keeper == nil {
+		return nil, nil
+	}
 	list, err := a.engines.keeper.List(ctx, j.spec().ID)
 	if err != nil {
 		return nil, err
@@ -115,8 +130,9 @@ func (a *Agent) unreadable(ctx context.Context, j *job, list []ckpt.Manifest) {
 	}
 }
 
-// restoreOne tries one checkpoint after the other. An error is one that says nothing about the checkpoints: it is tried again.
-func (a *Agent) restoreOne(ctx context.Context, j *job, s container.Spec, list []ckpt.Manifest) (done bool, faults []string, err error) {
+// restoreOne tries one checkpoint after the other. An error is one that says nothing about the checkpoints: it is tried again. late says that
+// a restore which takes too long was tried for long enough.
+func (a *Agent) restoreOne(ctx context.Context, j *job, s container.Spec, list []ckpt.Manifest, late bool) (done bool, faults []string, err error) {
 	k := a.engines.keeper
 	for i, m := range list {
 		ref := ckpt.Ref{Job: m.Job, Sequence: m.Sequence}
@@ -128,49 +144,51 @@ func (a *Agent) restoreOne(ctx context.Context, j *job, s container.Spec, list [
 		}
 		var r ckpt.Restored
 		if err == nil {
+			s.Labels = maps.Clone(s.Labels)
+			s.Labels[labelBase] = m.CPU.String()
 			r, err = k.Restore(ctx, ref, s)
 		}
 		if err == nil {
 			a.restored(ctx, j, m, r, s.ID)
 			return true, nil, nil
 		}
-		if !definite(err) || ctx.Err() != nil {
+		again := lacking(err) && (!late || !errors.Is(err, ckpt.ErrTime))
+		if !definite(err) && !again || ctx.Err() != nil {
 			return false, nil, err
 		}
-		faults = append(faults, fmt.Sprintf("checkpoint %d: %s", m.Sequence, err))
-		a.restoreFailed(j, m, err)
-		if i > 0 || errors.Is(err, ckpt.ErrDamaged) {
-			continue
+		if !again {
+			faults = append(faults, fmt.Sprintf("checkpoint %d: %s", m.Sequence, err))
+			a.restoreFailed(j, m, err)
 		}
-		if r, err = k.Back(ctx, ref); err == nil {
-			a.restored(ctx, j, m, r, m.Container.ID)
+		if i == 0 && !errors.Is(err, ckpt.ErrDamaged) && (m.Node == "" || m.Node == a.node) {
+			done, back := a.goBack(ctx, j, m)
+			if done || ctx.Err() != nil {
+				return done, nil, back
+			}
+			if !again && !hopeless(back) {
+				return false, nil, back
+			}
+			faults = append(faults, fmt.Sprintf("into its old container: %s", back))
+		}
+		if again {
+			return false, nil, err
+		}
+		if i == 0 && !errors.Is(err, ckpt.ErrDamaged) && !errors.Is(err, ckpt.ErrNone) && a.passOn(j, err) {
 			return true, nil, nil
 		}
-		if ctx.Err() != nil {
-			return false, nil, err
-		}
-		faults = append(faults, fmt.Sprintf("into its old container: %s", err))
-		a.restoreFailed(j, m, fmt.Errorf("into its old container: %w", err))
 	}
 	return false, faults, nil
 }
 
-// definite says whether an error is about a checkpoint, not about the node at this moment.
-func definite(err error) bool {
-	return errors.Is(err, ckpt.ErrRestore) || errors.Is(err, ckpt.ErrDamaged) || errors.Is(err, ckpt.ErrNone)
-}
-
-// restoring writes down which checkpoint is about to be restored.
+// restoring writes down which checkpoint is about to be restored. What it embodies is only written into the account when it runs: of two
+// figures that peers tell, the greater would win.
 func (a *Agent) restoring(j *job, m ckpt.Manifest) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	account := &j.status().Execution.Account
-	e := account.Entries[account.Live]
-	if j.row.Local.Restoring == m.Sequence && e.Base == m.CPU {
+	if j.row.Local.Restoring == m.Sequence {
 		return
 	}
-	e.Base, j.row.Local.Restoring = m.CPU, m.Sequence
-	account.Entries[account.Live] = e
+	j.row.Local.Restoring = m.Sequence
 	_ = a.save(j) // nothing runs yet; a later write has it
 }
 
@@ -189,10 +207,12 @@ func (a *Agent) restored(ctx context.Context, j *job, m ckpt.Manifest, r ckpt.Re
 	st, l := j.status(), &j.row.Local
 	account := &st.Execution.Account
 	e := account.Entries[account.Live]
+	e.Overhead = max(0, r.Zero-countedBefore(*account, a.node, r.Group.CPUAcct))
 	e.Container, e.StatContainer, e.Cgroup, e.Base, e.Zero = id, id, r.Group.CPUAcct, m.CPU, r.Zero
 	account.Entries[account.Live] = e
 	lost := lostSince(*account, m)
-	l.Restoring, l.Wish = 0, 0
+	st.Execution.Clock.Resume(time.Since(st.Execution.Started).Seconds())
+	l.Restoring, l.Wish, l.Elsewhere = 0, 0, 0
 	j.note(time.Now(), "restore", "from checkpoint %d in %s", m.Sequence, r.Stats.Whole.Round(time.Millisecond))
 	if lost > 0 {
 		j.note(time.Now(), "fault", "%.2f s of CPU time spent after checkpoint %d are lost", lost.Seconds(), m.Sequence)
@@ -219,13 +239,23 @@ func (a *Agent) restored(ctx context.Context, j *job, m ckpt.Manifest, r ckpt.Re
 	}
 }
 
+// countedBefore is what a counter showed before the live incarnation was restored: what earlier ones had in the same cgroup.
+func countedBefore(account qos.Account, node, group string) time.Duration {
+	var before time.Duration
+	for i, e := range account.Entries {
+		if i != account.Live && e.Node == node && e.Cgroup == group {
+			before = max(before, e.Zero+e.Own)
+		}
+	}
+	return before
+}
+
 // lostSince is the CPU time that earlier incarnations spent and that the checkpoint does not embody.
 func lostSince(account qos.Account, m ckpt.Manifest) time.Duration {
 	prev := qos.Entry{}
-	for i := account.Live - 1; i > 0; i-- {
-		if e, ok := account.Entries[i]; ok {
-			prev = e
-			break
+	for _, i := range account.Incarnations() {
+		if i.N < account.Live.N {
+			prev = account.Entries[i]
 		}
 	}
 	return max(0, prev.Base+prev.Own-m.CPU)
@@ -245,15 +275,14 @@ func (a *Agent) giveBack(j *job, why string, code int) {
 	defer j.mu.Unlock()
 	st := j.status()
 	account := &st.Execution.Account
-	delete(account.Entries, account.Live) // it never ran
-	account.Live--
+	account.Withdraw()
 	j.busy, j.row.Local.Restoring = false, 0
 	if t := j.task(st.Execution.Task); t != nil && t.Exit == nil {
 		t.Exit, t.Cause = &code, why
 	}
 	phase, now := qos.PhaseSuspended, time.Now()
 	if st.Intent == qos.IntentCancel {
-		phase, j.row.Local.Duty = qos.PhaseCancelled, dutyDelete
+		phase, j.steward().Pending = qos.PhaseCancelled, qos.ActDelete
 	}
 	if err := j.enter(phase, now, why); err != nil {
 		a.log.Error("phase", "job", j.spec().Name, "err", err)
@@ -274,7 +303,9 @@ func (a *Agent) anew(ctx context.Context, j *job, s container.Spec, faults []str
 	lost := lostSince(*account, ckpt.Manifest{})
 	e.Base = 0
 	account.Entries[account.Live] = e
-	st.Saved, j.row.Local.Restoring, j.row.Local.Wish = nil, 0, 0
+	st.Execution.Clock.Resume(time.Since(st.Execution.Started).Seconds())
+	l := &j.row.Local
+	st.Saved, l.Restoring, l.Wish, l.Elsewhere = nil, 0, 0, 0
 	a.metrics.lost.Inc()
 	j.note(time.Now(), "fault", "STARTED ANEW: no checkpoint could be restored, %.1f s of CPU time are lost (%s)", lost.Seconds(), strings.Join(faults, "; "))
 	a.log.Error("started anew: no checkpoint could be restored", "job", j.spec().Name, "lost_cpu_seconds", lost.Seconds(), "why", strings.Join(faults, "; "))
@@ -325,70 +356,4 @@ func (a *Agent) takeUpRestore(ctx context.Context, j *job, eng engine, s contain
 	}
 	a.restore(ctx, j, s)
 	return true
-}
-
-// afterRecovery waits until it is known what became of the checkpoints that the agent before this one had begun; true: the job's
-// container is to be looked at.
-func (a *Agent) afterRecovery(ctx context.Context, j *job) bool {
-	select {
-	case <-a.recovered:
-	case <-ctx.Done():
-		return false
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	e := j.status().Execution
-	for _, m := range a.finished {
-		if m.Job == j.spec().ID && m.Execution == e.Index && m.Incarnation == e.Account.Live && !m.Kept && j.row.Local.Restoring == 0 {
-			j.busy = false
-			a.suspended(j, m)
-			return false
-		}
-	}
-	return true
-}
-
-// recoverCheckpoints finds out what became of checkpoints that were under way, then whether this node can checkpoint at all.
-func (a *Agent) recoverCheckpoints(ctx context.Context) {
-	k := a.engines.keeper
-	if k == nil {
-		close(a.recovered)
-		close(a.tested)
-		return
-	}
-	for try := 0; ctx.Err() == nil; try++ {
-		list, err := k.Recover(ctx)
-		if err == nil {
-			a.finished = list
-			break
-		}
-		a.log.Error("take up checkpoints that were under way", "err", err)
-		pause(ctx, backoff(try))
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	close(a.recovered)
-	test, stop := context.WithTimeout(ctx, testTime)
-	defer stop()
-	report := k.Test(test)
-	if ctx.Err() != nil {
-		return
-	}
-	for _, c := range report.Checks {
-		if !c.OK {
-			a.log.Warn("self-test of checkpoints", "check", c.Name, "finding", c.Text, "remedy", c.Remedy)
-		}
-	}
-	a.log.Info("checkpoints", "driver", report.Driver)
-	close(a.tested)
-	for _, j := range a.jobs.all() {
-		j.mu.Lock()
-		s := j.status().Saved
-		unsealed := s != nil && s.Digest == "" && j.saved()
-		j.mu.Unlock()
-		if unsealed {
-			a.spawn(func(ctx context.Context) { a.seal(ctx, j, s.Sequence) })
-		}
-	}
 }

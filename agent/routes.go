@@ -2,22 +2,19 @@ package agent
 
 import (
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"qosctl/agent/api"
+	"qosctl/agent/page"
 	"qosctl/container"
 )
 
 // pingTime bounds how long the node's page waits for a framework.
 const pingTime = 2 * time.Second
-
-func sameToken(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // adminRoutes is the API for people and for Prometheus.
 func (a *Agent) adminRoutes() http.Handler {
@@ -27,6 +24,9 @@ func (a *Agent) adminRoutes() http.Handler {
 	m.HandleFunc("GET /v1/jobs/{job}", a.withJob(a.getJob))
 	m.HandleFunc("DELETE /v1/jobs/{job}", a.withJob(a.deleteJob))
 	m.HandleFunc("GET /v1/jobs/{job}/explain", a.withJob(func(w http.ResponseWriter, _ *http.Request, j *job) { answer(w, http.StatusOK, a.explain(j)) }))
+	m.HandleFunc("GET /v1/jobs/{job}/history", a.withJob(a.getHistory))
+	m.HandleFunc("GET /v1/jobs/{job}/events", a.withJob(a.jobEvents))
+	m.HandleFunc("GET /v1/events", a.clusterEvents)
 	m.HandleFunc("GET /v1/jobs/{job}/logs", a.withJob(a.getLogs))
 	m.HandleFunc("POST /v1/jobs/{job}/checkpoints", a.withJob(a.postCheckpoint))
 	m.HandleFunc("POST /v1/jobs/{job}/restore", a.withJob(a.postRestore))
@@ -37,11 +37,28 @@ func (a *Agent) adminRoutes() http.Handler {
 	m.HandleFunc("POST /v1/attach", a.postAttach)
 	m.HandleFunc("DELETE /v1/attach/{job}", a.withJob(a.deleteAttach))
 	m.HandleFunc("GET /v1/node", a.getNode)
+	m.HandleFunc("GET /v1/nodes", a.getNodes)
+	m.HandleFunc("GET /v1/targets", a.getTargets)
+	m.HandleFunc("GET /v1/usage", a.getUsage)
+	m.HandleFunc("POST /v1/jobs/{job}/migrate", a.withJob(a.postMigrate))
+	m.HandleFunc("POST /v1/drain", a.postDrain)
+	m.HandleFunc("GET /v1/drain/{node}", a.getDrain)
+	m.HandleFunc("GET /v1/keyring", a.getKeyring)
+	m.HandleFunc("POST /v1/keyring", a.postKeyring)
+	m.HandleFunc("GET /v1/hold", a.getHolds)
+	m.HandleFunc("POST /v1/hold", a.postHold)
 	m.HandleFunc("GET /v1/health", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, struct{}{}) })
 	m.HandleFunc("GET /v1/ready", a.getReady)
-	m.Handle("GET /metrics", promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	m.HandleFunc("/", noRoute)
+	m.Handle("GET /metrics", a.metricsPage())
+	m.Handle("/", page.Handler(http.HandlerFunc(noRoute)))
 	return m
+}
+
+// debugRoutes are for who looks for a fault in an agent, on the admin socket alone.
+func (a *Agent) debugRoutes(m *http.ServeMux) {
+	m.HandleFunc("GET /v1/debug/state", a.getDebugState)
+	m.HandleFunc("GET /v1/debug/config", a.getDebugConfig)
+	m.HandleFunc("GET /v1/debug/pprof/{profile}", a.getProfile)
 }
 
 // standinRoutes is all that the stand-ins' socket accepts.
@@ -56,17 +73,6 @@ func (a *Agent) standinRoutes() http.Handler {
 
 func noRoute(w http.ResponseWriter, r *http.Request) {
 	answerError(w, refuse(codeNotFound, "no route %s %s", r.Method, r.URL.Path).hint("docs/openapi.yaml lists them"))
-}
-
-func (a *Agent) withJob(h func(http.ResponseWriter, *http.Request, *job)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		j, err := a.jobs.find(r.PathValue("job"))
-		if err != nil {
-			answerError(w, err)
-			return
-		}
-		h(w, r, j)
-	}
 }
 
 func (a *Agent) postJob(w http.ResponseWriter, r *http.Request) {
@@ -88,13 +94,33 @@ func (a *Agent) postJob(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Agent) listJobs(w http.ResponseWriter, r *http.Request) {
-	all, list := r.URL.Query().Get("all") == "true", api.JobList{Jobs: []api.Job{}}
+	all := r.URL.Query().Get("all") == "true"
+	if r.Header.Get(forwardedHeader) != "" {
+		answer(w, http.StatusOK, api.JobList{Jobs: a.own(all)})
+		return
+	}
+	answer(w, http.StatusOK, api.JobList{Jobs: a.list(r.Context(), all)})
+}
+
+// own are the jobs of this node.
+func (a *Agent) own(all bool) []api.Job {
+	list := []api.Job{}
 	for _, j := range a.jobs.all() {
 		if v := a.show(j, false); all || !v.Phase.Terminal() {
-			list.Jobs = append(list.Jobs, v)
+			list = append(list, v)
 		}
 	}
-	answer(w, http.StatusOK, list)
+	return list
+}
+
+// list are the jobs of the cluster.
+func (a *Agent) list(ctx context.Context, all bool) []api.Job {
+	list := a.own(all)
+	if a.cluster != nil {
+		list = append(list, a.others(ctx, all)...)
+		sortJobs(list)
+	}
+	return slices.DeleteFunc(list, func(j api.Job) bool { return !sees(ctx, j.Tenant) })
 }
 
 func (a *Agent) getJob(w http.ResponseWriter, r *http.Request, j *job) {
@@ -185,7 +211,7 @@ func (a *Agent) postClaim(w http.ResponseWriter, r *http.Request) {
 	err := readBody(w, r, &c)
 	var j *job
 	if err == nil {
-		j, err = a.admit(r.Context(), r.PathValue("job"), bearer(r), c.Spec, callerOf(r))
+		j, err = a.bring(r.Context(), r.PathValue("job"), bearer(r), c, callerOf(r))
 	}
 	var resp api.ClaimResponse
 	if err == nil {

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 
 	"qosctl/agent/api"
 	"qosctl/ckpt"
@@ -61,6 +64,8 @@ func refusedCheckpoint(err error) error {
 		return nil
 	case errors.Is(err, ckpt.ErrBusy):
 		return refuse(codeConflict, "%s", err)
+	case errors.Is(err, ckpt.ErrStopped):
+		return refuse(codeConflict, "%s", err).hint("its images are kept, and completed as soon as that is possible: qosctl explain says when")
 	case errors.Is(err, ckpt.ErrRefused), errors.Is(err, ckpt.ErrDump), errors.Is(err, ckpt.ErrSpace), errors.Is(err, ckpt.ErrDisabled):
 		return refuse(codeConflict, "%s", err).hint("the job runs on; qosctl doctor says what this node can do")
 	}
@@ -92,13 +97,13 @@ func (a *Agent) listCheckpoints(w http.ResponseWriter, r *http.Request) {
 	list := api.CheckpointList{Checkpoints: []api.Checkpoint{}}
 	k, id := a.engines.keeper, ""
 	if ref := r.URL.Query().Get("job"); ref != "" {
-		j, err := a.jobs.find(ref)
-		if err != nil {
+		var err error
+		if id, err = a.idOf(ref); err != nil {
 			answerError(w, err)
 			return
 		}
-		id = j.spec().ID
 	}
+	list.Checkpoints = append(list.Checkpoints, a.checkpointsElsewhere(r.Context(), r, id)...)
 	if k == nil {
 		answer(w, http.StatusOK, list)
 		return
@@ -110,6 +115,7 @@ func (a *Agent) listCheckpoints(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, m := range all {
 		c := a.describeCheckpoint(m, len(m.Files) > 0)
+		c.Holder = a.node
 		if r.URL.Query().Get("verify") == "true" && c.Sealed {
 			c.Verified = "ok"
 			if _, err := k.Verify(r.Context(), ckpt.Ref{Job: m.Job, Sequence: m.Sequence}); err != nil {
@@ -119,6 +125,51 @@ func (a *Agent) listCheckpoints(w http.ResponseWriter, r *http.Request) {
 		list.Checkpoints = append(list.Checkpoints, c)
 	}
 	answer(w, http.StatusOK, list)
+}
+
+// idOf is the ID of the job that is meant, of this node or another.
+func (a *Agent) idOf(ref string) (string, error) {
+	j, err := a.jobs.find(ref)
+	if err == nil {
+		return j.spec().ID, nil
+	}
+	if a.cluster != nil {
+		if r, ok := a.findShared(ref, nil); ok {
+			return r.Spec.ID, nil
+		}
+	}
+	return "", err
+}
+
+// checkpointsElsewhere are those that other nodes have of a job ("": of all), as far as they answer in time.
+func (a *Agent) checkpointsElsewhere(ctx context.Context, r *http.Request, id string) []api.Checkpoint {
+	if a.cluster == nil || r.Header.Get(forwardedHeader) != "" {
+		return nil
+	}
+	q := r.URL.Query()
+	q.Set("job", id)
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		list []api.Checkpoint
+	)
+	for _, m := range a.alive() {
+		wg.Go(func() {
+			var l api.CheckpointList
+			if err := a.askPeer(ctx, m, http.MethodGet, peerPrefix+"/v1/checkpoints?"+q.Encode(), nil, &l); err != nil {
+				a.log.Debug("ask a peer for its checkpoints", "node", m.Name, "err", err) // what it has is shown when it answers again
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			list = append(list, l.Checkpoints...)
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(list, func(x, y api.Checkpoint) int {
+		return cmp.Or(cmp.Compare(x.Job, y.Job), cmp.Compare(x.Sequence, y.Sequence), cmp.Compare(x.Holder, y.Holder))
+	})
+	return list
 }
 
 func (a *Agent) deleteCheckpoint(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +207,8 @@ func (a *Agent) dropCheckpoint(ctx context.Context, j *job, sequence int) error 
 		return refuse(codeNotFound, "no checkpoint %d of %s", sequence, j.spec().Name).hint("qosctl checkpoints lists them")
 	case errors.Is(err, ckpt.ErrBusy):
 		return refuse(codeConflict, "%s", err)
+	case errors.Is(err, ckpt.ErrStopped):
+		return refuse(codeConflict, "%s", err).hint("its images are kept, and completed as soon as that is possible: qosctl explain says when")
 	}
 	return err
 }
@@ -182,6 +235,12 @@ func (a *Agent) restoreNow(ctx context.Context, j *job, r api.RestoreRequest) er
 	if err != nil {
 		return err
 	}
+	digests := map[int]string{}
+	for _, m := range list {
+		if _, d, err := a.engines.keeper.Describe(ctx, ckpt.Ref{Job: m.Job, Sequence: m.Sequence}); err == nil { // else it is not sealed yet
+			digests[m.Sequence] = d
+		}
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	e := j.status().Execution
@@ -198,7 +257,7 @@ func (a *Agent) restoreNow(ctx context.Context, j *job, r api.RestoreRequest) er
 		return refuse(codeNotFound, "no checkpoint %s of the present run of %s", orNewest(r.Sequence), j.spec().Name).hint("qosctl checkpoints lists them; a checkpoint of a run that has ended can't be restored")
 	}
 	if r.Discard {
-		return a.discard(j, *wish)
+		return a.discard(j, *wish, digests[wish.Sequence])
 	}
 	if j.live == nil {
 		j.row.Local.Wish = wish.Sequence
@@ -218,49 +277,21 @@ func orNewest(sequence int) string {
 	return strconv.Itoa(sequence)
 }
 
-// discard stops the container without saving what it has done since the checkpoint that the job then goes on from. The caller holds j.mu.
-func (a *Agent) discard(j *job, m ckpt.Manifest) error {
+// discard stops the container without saving what it has done since the checkpoint that the job then goes on from; digest is "" if that is not
+// sealed yet. The caller holds j.mu.
+func (a *Agent) discard(j *job, m ckpt.Manifest, digest string) error {
 	l := j.live
 	if l != nil && (l.stopping || l.saving) {
 		return refuse(codeConflict, "%s is being saved or stopped already", j.spec().Name)
 	}
 	j.row.Local.Wish = m.Sequence
-	j.status().Saved = &qos.Saved{Node: a.node, Sequence: m.Sequence, Execution: m.Execution, Incarnation: m.Incarnation, CPU: m.CPU, Taken: m.Taken, Digest: "-"}
+	j.status().Saved = &qos.Saved{
+		Node: cmp.Or(m.Node, a.node), Sequence: m.Sequence, Execution: m.Execution, Incarnation: m.Incarnation, CPU: m.CPU, Taken: m.Taken, Digest: digest,
+	}
 	if l == nil {
 		return a.save(j)
 	}
 	j.row.Local.Stop = &stopOrder{Why: fmt.Sprintf("discarded for checkpoint %d", m.Sequence), Again: true}
 	a.halt(j, "discarded")
 	return nil
-}
-
-func (a *Agent) getDoctor(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, a.doctor())
-}
-
-func (a *Agent) postDoctor(w http.ResponseWriter, r *http.Request) {
-	if k := a.engines.keeper; k != nil {
-		if !a.untilTested(r.Context()) {
-			answerError(w, r.Context().Err())
-			return
-		}
-		k.Test(r.Context())
-	}
-	answer(w, http.StatusOK, a.doctor())
-}
-
-// doctor is what is known of this node's checkpoints.
-func (a *Agent) doctor() api.Doctor {
-	if a.engines.keeper == nil {
-		return api.Doctor{Checks: []api.Check{{Name: "docker", Text: "no Docker is configured: jobs are plain processes, resized in place", Remedy: "engine.docker in the configuration"}}}
-	}
-	if !isClosed(a.tested) {
-		return api.Doctor{Checks: []api.Check{{Name: "self-test", Text: "it is under way", Remedy: "ask again"}}}
-	}
-	report := a.engines.keeper.Report()
-	d := api.Doctor{Driver: report.Driver, Checks: []api.Check{}}
-	for _, c := range report.Checks {
-		d.Checks = append(d.Checks, api.Check{Name: c.Name, OK: c.OK, Text: c.Text, Remedy: c.Remedy, Took: c.Took.Seconds()})
-	}
-	return d
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"qosctl/cgroup"
@@ -12,6 +14,9 @@ import (
 
 // saveEvery bounds how much of what only this process knows (borrowed CPU, integrals) a crash can lose; the counters themselves are the kernel's.
 const saveEvery = 10 * time.Second
+
+// saveAtOnce bounds the rows of one transaction.
+const saveAtOnce = 128
 
 // sampleLoop reads the counters of all live containers once every control.sample.
 func (a *Agent) sampleLoop(ctx context.Context) error {
@@ -24,9 +29,10 @@ func (a *Agent) sampleLoop(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			a.clockJump(last, now)
-			a.metrics.period.Observe(now.Sub(last).Seconds())
+			period := now.Sub(last)
 			last = now
 			a.sweep(ctx, now)
+			a.metrics.sampled(period, a.cfg.Control.Sample, time.Since(now))
 		}
 	}
 }
@@ -35,6 +41,7 @@ func (a *Agent) sampleLoop(ctx context.Context) error {
 func (a *Agent) clockJump(last, now time.Time) {
 	wall, mono := now.Round(0).Sub(last.Round(0)), now.Sub(last)
 	if d := wall - mono; d > time.Second || d < -time.Second {
+		a.metrics.jumps.Inc()
 		a.log.Warn("the wall clock jumped", "by", d)
 	}
 }
@@ -49,7 +56,13 @@ func (a *Agent) sweep(ctx context.Context, now time.Time) {
 		}
 		j.mu.Unlock()
 	}
-	a.saveAll(due)
+	// In parts, in the order of the store: what a transaction writes is in memory three times over.
+	slices.SortFunc(due, func(x, y *job) int { return strings.Compare(x.spec().ID, y.spec().ID) })
+	for part := range slices.Chunk(due, saveAtOnce) {
+		a.saveAll(part)
+	}
+	a.keepHistories(now, false)
+	a.keepModels(now, false)
 	a.publish(now)
 }
 
@@ -65,7 +78,7 @@ func (a *Agent) sample(ctx context.Context, j *job, now time.Time) bool {
 	a.reopen(ctx, j, l)
 	a.integrate(j, now)
 	a.periodically(j, l, now)
-	if grace := a.cfg.Run.DetachGrace; !j.row.Local.Adopted && j.attached == 0 && now.Sub(j.detached) > grace {
+	if grace := a.cfg.Run.DetachGrace; !j.steward().Adopted && j.attached == 0 && now.Sub(j.detached) > grace {
 		a.stopOrphan(j, "its stand-in has been gone for "+grace.String())
 	}
 	if now.Sub(l.saved) < saveEvery && !j.dirty {
@@ -104,7 +117,7 @@ func (a *Agent) readCounters(j *job, l *live) {
 	case errors.Is(err, cgroup.ErrGone):
 		_ = l.reader.Close() // a container's end arrives by its watch
 		l.reader, l.lost = nil, true
-		if !j.row.Local.Adopted { // the cgroup is ours, and stays as long as the container is kept
+		if !j.steward().Adopted { // the cgroup is ours, and stays as long as the container is kept
 			j.note(time.Now(), "fault", "its cgroup was removed: its CPU time can't be read any more, nor limited")
 			a.log.Error("a container's cgroup was removed", "job", j.spec().Name, "container", l.container)
 		}
@@ -121,24 +134,40 @@ func (a *Agent) readCounters(j *job, l *live) {
 			account.Borrow(account.Live, over)
 		}
 	}
+	j.cfs.add(l.seen, s)
 	l.seen = s
 	j.status().Execution.Account.Count(s.Usage)
 }
 
-// integrate adds the time since the last look to the integral of the allocation. The caller holds j.mu.
-func (a *Agent) integrate(j *job, now time.Time) {
-	k, e := &j.row.Local.Clock, j.status().Execution
-	if dt := now.Sub(e.Started).Seconds() - k.Seconds; dt > 0 {
-		k.Seconds += dt
-		k.CPUSeconds += dt * e.Allocation
+// cfs are the quota's counters over all containers of a job that this agent has held.
+type cfs struct {
+	periods, throttled uint64
+	time               time.Duration // throttled, added up over CPUs
+}
+
+// add counts what lies between two readings of one container.
+func (c *cfs) add(from, to cgroup.Sample) {
+	if from.At.IsZero() || to.Periods < from.Periods || to.Throttled < from.Throttled || to.ThrottledTime < from.ThrottledTime {
+		return
 	}
-	k.Max = max(k.Max, e.Allocation)
+	c.periods += to.Periods - from.Periods
+	c.throttled += to.Throttled - from.Throttled
+	c.time += to.ThrottledTime - from.ThrottledTime
+}
+
+// integrate adds the time since the last look to the execution's clock. The caller holds j.mu.
+func (a *Agent) integrate(j *job, now time.Time) {
+	e, need := j.status().Execution, j.need
+	if now.After(e.Deadline) { // it is missed: nothing more can be lacking
+		need = 0
+	}
+	e.Clock.Integrate(now.Sub(e.Started).Seconds(), e.Allocation, j.request(), need)
 }
 
 // view is what the policy is told of a job. ok is false when there is nothing to decide. A series between two warm iterations is
 // in the view, or others would be given its CPUs for that moment. The caller holds j.mu.
 func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
-	l, st, spec := j.live, j.status(), j.spec()
+	l, st := j.live, j.status()
 	if st.Execution == nil {
 		return v, false
 	}
@@ -152,14 +181,30 @@ func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
 	} else if p.base.At.IsZero() { // nothing is known of it yet
 		p.usage, p.throttled = e.Allocation, 1
 	}
-	v = qos.JobView{
-		ID: spec.ID, Framework: spec.Framework, QoS: spec.QoS, Request: j.request(),
-		Allocation: e.Allocation, Usage: p.usage, Throttled: p.throttled,
-		Start: st.Started, Deadline: e.Deadline, RunStart: e.Started, Progress: e.Account.Progress().Seconds(),
-		Runs: 1, RunsLeft: 1, Model: a.store.model(spec.Framework, spec.Name), LastChange: j.row.Local.Changed, Memory: j.row.Local.Memory,
+	v = a.outline(j)
+	v.Allocation, v.Usage, v.Throttled = e.Allocation, p.usage, p.throttled
+	v.Deadline, v.RunStart, v.Progress = e.Deadline, e.Started, e.Account.Progress().Seconds()
+	if l != nil {
+		v.Placed = l.since
 	}
-	if l == nil && !j.busy {
+	if c := e.Account.Consumed().Seconds(); c > v.Progress {
+		v.Consumed = c
+	}
+	switch {
+	case l == nil && !j.busy:
 		v.Progress = 0
+	case l == nil && j.row.Local.Restoring > 0 && j.saved():
+		v.Progress = st.Saved.CPU.Seconds()
+	}
+	return v, true
+}
+
+// outline is what a policy is told of a job whether it runs or not. The caller holds j.mu.
+func (a *Agent) outline(j *job) qos.JobView {
+	spec, st := j.spec(), j.status()
+	v := qos.JobView{
+		ID: spec.ID, Framework: spec.Framework, QoS: spec.QoS, Request: j.request(), Start: st.Started,
+		Runs: 1, RunsLeft: 1, Model: a.model(spec.Framework, spec.Name), LastChange: j.row.Local.Changed, Memory: j.row.Local.Memory,
 	}
 	v.Min, v.Max = a.bounds(spec)
 	if spec.Framework == qos.Chronos {
@@ -168,7 +213,7 @@ func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
 			v.Deploy = (a.cfg.Control.DeployTime + a.cfg.Control.SleepingTime).Seconds()
 		}
 	}
-	return v, true
+	return v
 }
 
 // bounds are the least and the greatest allocation of a job.

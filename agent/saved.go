@@ -21,9 +21,13 @@ func (j *job) saved() bool {
 
 // noteSaved makes a checkpoint the one that the job goes on from. The caller holds j.mu.
 func (j *job) noteSaved(node string, m ckpt.Manifest) {
-	j.status().Saved = &qos.Saved{
+	st := j.status()
+	st.Saved = &qos.Saved{
 		Node: node, Sequence: m.Sequence, Execution: m.Execution, Incarnation: m.Incarnation, CPU: m.CPU, Taken: m.Taken,
+		Took: m.Dump.Whole,
 	}
+	st.Sequence = max(st.Sequence, m.Sequence)
+	st.Execution.Clock.Down += m.Dump.Frozen.Seconds()
 	j.note(time.Now(), "checkpoint", "%d: %.2f s of CPU time, %.1f MiB, frozen for %s", m.Sequence, m.CPU.Seconds(), float64(m.Resident)/(1<<20), m.Dump.Frozen.Round(time.Millisecond))
 }
 
@@ -70,7 +74,7 @@ func (a *Agent) pruneSaved(ctx context.Context, now time.Time) {
 	err := k.Prune(ctx, func(id string) bool {
 		j := a.jobs.get(id)
 		if j == nil {
-			return false
+			return a.savedElsewhere(id, now)
 		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -84,6 +88,28 @@ func (a *Agent) pruneSaved(ctx context.Context, now time.Time) {
 	}
 }
 
+// savedElsewhere says whether the checkpoints here of a job that another node has may be wanted: as copies, or because this node is the
+// one that took them.
+func (a *Agent) savedElsewhere(id string, now time.Time) bool {
+	if a.cluster == nil {
+		return false
+	}
+	if !a.cluster.mesh.Settled() {
+		return true // whose they are is not known yet
+	}
+	r, ok := a.cluster.mesh.Get(id)
+	switch {
+	case !ok:
+		return false
+	case r.Status.Phase.Terminal():
+		return r.Status.Saved != nil && now.Sub(r.Status.Ended) < keepCancelled
+	}
+	return true
+}
+
+// sealTries is how often a checkpoint that its job does not go on from is tried to be sealed. The one that it goes on from is tried until it is.
+const sealTries = 6
+
 // seal makes a checkpoint durable: until then it can be restored on this node only.
 func (a *Agent) seal(ctx context.Context, j *job, sequence int) {
 	for try := 0; ctx.Err() == nil; try++ {
@@ -91,21 +117,78 @@ func (a *Agent) seal(ctx context.Context, j *job, sequence int) {
 		if err == nil {
 			a.metrics.size.Observe(float64(m.Bytes))
 			j.mu.Lock()
-			if s := j.status().Saved; s != nil && s.Sequence == sequence {
-				s.Digest = digest
+			if s := j.status().Saved; s != nil && s.Sequence == sequence && s.Execution == m.Execution && (s.Node == m.Node || s.Node == a.node) {
+				s.Digest, s.Bytes = digest, m.Bytes
 				_ = a.save(j) // written by a later sweep if not now
 			}
 			j.mu.Unlock()
 			a.collect(ctx, j)
+			a.replicate(ctx, j, m, digest)
 			return
 		}
 		if errors.Is(err, ckpt.ErrNone) || ctx.Err() != nil {
 			return // its execution has ended meanwhile
 		}
 		a.log.Error("seal a checkpoint", "job", j.spec().Name, "checkpoint", sequence, "err", err)
-		if try == 5 {
+		j.mu.Lock()
+		awaited := a.awaitsSeal(j.status().Saved, sequence)
+		j.mu.Unlock()
+		if !awaited && try+1 >= sealTries {
+			a.unsealable.Store(ckpt.Ref{Job: j.spec().ID, Sequence: sequence}, true)
 			return // it stays as it is; the next start tries again
 		}
+		pause(ctx, backoff(try))
+	}
+}
+
+// awaitsSeal says whether a job goes on from a checkpoint of this node that is not sealed yet.
+func (a *Agent) awaitsSeal(s *qos.Saved, sequence int) bool {
+	return s != nil && s.Node == a.node && s.Sequence == sequence && s.Digest == ""
+}
+
+// sealLeft seals what the agents before this one have not: of this node's jobs, and of those that another node has by now, which may be waiting
+// for it.
+func (a *Agent) sealLeft(ctx context.Context) {
+	for _, j := range a.jobs.all() {
+		j.mu.Lock()
+		s := j.status().Saved
+		unsealed := s != nil && s.Digest == "" && j.saved()
+		j.mu.Unlock()
+		if unsealed {
+			a.spawn(func(ctx context.Context) { a.seal(ctx, j, s.Sequence) })
+		}
+	}
+	list, err := a.engines.keeper.List(ctx, "")
+	if err != nil {
+		a.log.Warn("list checkpoints", "err", err)
+	}
+	for _, m := range list {
+		if len(m.Files) == 0 {
+			a.sealFound(m)
+		}
+	}
+}
+
+// sealFound seals a checkpoint of this node that an agent before this one has left unsealed.
+func (a *Agent) sealFound(m ckpt.Manifest) {
+	if a.cfg.Checkpoint.Shared && m.Node != a.node {
+		return
+	}
+	if j := a.jobs.get(m.Job); j != nil {
+		a.spawn(func(ctx context.Context) { a.seal(ctx, j, m.Sequence) })
+		return
+	}
+	a.spawn(func(ctx context.Context) { a.sealAlone(ctx, ckpt.Ref{Job: m.Job, Sequence: m.Sequence}) })
+}
+
+// sealAlone seals a checkpoint of a job that this node does not have, until it is sealed or nobody wants it any more.
+func (a *Agent) sealAlone(ctx context.Context, r ckpt.Ref) {
+	for try := 0; ctx.Err() == nil; try++ {
+		_, _, err := a.engines.keeper.Seal(ctx, r)
+		if err == nil || errors.Is(err, ckpt.ErrNone) {
+			return
+		}
+		a.log.Error("seal a checkpoint of another node's job", "job", r.Job, "checkpoint", r.Sequence, "err", err)
 		pause(ctx, backoff(try))
 	}
 }
@@ -163,7 +246,7 @@ func (a *Agent) checkpointDone(j *job, l *live, m ckpt.Manifest, err error) {
 // whyNotKept says why a job's process state can't be saved.
 func (a *Agent) whyNotKept(j *job) error {
 	switch {
-	case j.row.Local.Adopted:
+	case j.steward().Adopted:
 		return refuse(codeConflict, "Mesos holds the container of %s: it is resized in place only", j.spec().Name)
 	case a.engineOf(j) != a.engines.docker:
 		return refuse(codeConflict, "%s is a plain process: only Docker containers can be checkpointed", j.spec().Name)

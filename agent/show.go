@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -15,25 +16,60 @@ type snapshot struct {
 	Jobs      []api.Job // not ended
 	Allocated float64
 	Headroom  float64
+
+	shown           []shown // for /metrics: Jobs, and those that have ended just now
+	running, hidden int
+	sold            float64
+	held, draining  bool
 }
 
 func (a *Agent) publish(now time.Time) {
-	s := &snapshot{At: now, Headroom: a.cpus - a.cfg.Control.Reserve}
-	for _, j := range a.jobs.all() {
+	marks := a.marks()
+	s := &snapshot{At: now, Headroom: a.cpus - a.cfg.Control.Reserve, sold: a.sold(), held: a.heldHere() != "", draining: a.draining()}
+	all := a.jobs.all()
+	s.Jobs, s.shown = make([]api.Job, 0, len(all)), make([]shown, 0, len(all)) // never grown: what is shown points into Jobs
+	var past []shown
+	for _, j := range all {
 		j.mu.Lock()
-		v, running, ended := a.describe(j), j.live != nil, j.status().Phase.Terminal()
-		j.mu.Unlock()
-		if ended {
+		if j.status().Phase.Terminal() {
+			if now.Sub(j.status().Ended) < keptShown {
+				v := a.describeUnder(marks, j)
+				past = append(past, shown{&v, j.figuresOf()})
+			}
+			j.mu.Unlock()
 			continue
 		}
-		s.Jobs = append(s.Jobs, v)
-		if running {
+		s.Jobs = append(s.Jobs, a.describeUnder(marks, j))
+		v, f := &s.Jobs[len(s.Jobs)-1], j.figuresOf()
+		j.mu.Unlock()
+		s.shown = append(s.shown, shown{v, f})
+		if f.running {
+			s.running++
 			s.Allocated += v.Allocation
 			s.Headroom -= max(v.Request, v.Allocation)
 		}
 	}
-	s.Headroom -= a.sold()
+	s.Headroom -= s.sold
+	s.show(past)
 	a.snapshot.Store(s)
+}
+
+// Stalled is how long ago the loop should have turned and has not: an agent that still answers and no longer looks after its jobs is no agent.
+func (a *Agent) Stalled() time.Duration {
+	s := a.snapshot.Load()
+	if s == nil { // not running yet
+		return 0
+	}
+	return max(0, time.Since(s.At)-a.cfg.Control.Sample)
+}
+
+// show adds those that have ended, and leaves out what a page has no room for: what runs stays longest.
+func (s *snapshot) show(past []shown) {
+	s.shown = append(s.shown, past...)
+	if s.hidden = max(0, len(s.shown)-mostShown); s.hidden > 0 {
+		slices.SortStableFunc(s.shown, func(x, y shown) int { return cmp.Compare(truth(y.running), truth(x.running)) })
+		s.shown = s.shown[:mostShown]
+	}
 }
 
 // show is the API's view of a job; whole has what only one job's page has.
@@ -55,13 +91,23 @@ func (a *Agent) show(j *job, whole bool) api.Job {
 }
 
 // describe fills in what every view has. The caller holds j.mu.
-func (a *Agent) describe(j *job) api.Job {
+func (a *Agent) describe(j *job) api.Job { return a.describeUnder(a.marks(), j) }
+
+// describeUnder is describe for who knows what is on hold: to look that up for each of a thousand jobs is not for nothing.
+func (a *Agent) describeUnder(marks map[string]string, j *job) api.Job {
 	spec, st := j.spec(), j.status()
 	v := api.Job{
 		ID: spec.ID, Name: spec.Name, Framework: spec.Framework, Tenant: spec.Tenant,
 		Phase: st.Phase, Reason: st.Reason, Owner: st.Owner, Epoch: st.Epoch, Policy: a.policyOf(j).Name(), QoS: spec.QoS,
 		Submitted: spec.Submitted, Started: st.Started, Ended: st.Ended, Outcome: outcomeOf(st),
 		Request: j.request(), Iterations: spec.Iterations, Tally: st.Tally, Revision: j.rev,
+	}
+	v.Held = heldBy(marks, j.row.Record)
+	if m := j.row.Local.Move; m != nil {
+		v.Moving = m.Node
+	}
+	if a.cluster != nil && st.Owner != a.node && a.stateOf(st.Owner, time.Now()) != nodeAlive {
+		v.Away = st.Owner
 	}
 	if !st.Started.IsZero() {
 		v.Deadline = spec.QoS.Deadline.From(st.Started)
@@ -104,6 +150,9 @@ func (a *Agent) explain(j *job) api.Explanation {
 	x := api.Explanation{Job: v, Decisions: slices.Clone(j.decisions), Events: []api.Event{}}
 	for _, e := range j.row.Local.Events {
 		x.Events = append(x.Events, api.Event(e))
+	}
+	if v, ok := qos.Judge(*j.spec(), *j.status()); ok {
+		x.Judgement = &v
 	}
 	if n := len(j.decisions); n > 0 && j.live != nil {
 		x.NextLook = j.decisions[n-1].At.Add(a.cfg.Control.Period)

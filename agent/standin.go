@@ -59,7 +59,7 @@ func (a *Agent) admit(ctx context.Context, id, secret string, carried []byte, wh
 func (j *job) trusts(secret string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.row.Local.knows(secret)
+	return knows(*j.steward(), secret)
 }
 
 // takeOver registers a job that this agent never heard of, or has forgotten, from the spec in its task's environment.
@@ -79,8 +79,15 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if err != nil {
 		return nil, err
 	}
+	here := slices.IndexFunc(list, func(c held) bool { return c.Labels[labelJob] == id && c.State == container.Running })
+	if here < 0 && a.cluster != nil && a.cluster.mesh.Unmet() {
+		return nil, refuse(codeConflict, "this agent has met none of its peers yet, who may have the job; ask again")
+	}
 	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: time.Now()}}})
-	j.row.Local.SecretHash = hashSecret(secret)
+	j.admits(secret)
+	if a.cluster != nil {
+		j.status().Owner = a.node
+	}
 	j.note(time.Now(), "adopted", "this agent did not know the job; taken from its task's environment (uid %d)", who.uid)
 	j.mu.Lock() // nobody sees it before it is whole
 	defer j.mu.Unlock()
@@ -91,14 +98,32 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 		}
 		return held, nil
 	}
+	if err := a.unknown(id); err != nil {
+		j.gone = true
+		a.jobs.remove(id)
+		return nil, err
+	}
 	a.log.Warn("job taken over from its task's environment", "job", spec.Name, "id", id)
-	for _, c := range list {
-		if c.Labels[labelJob] == id && c.State == container.Running && a.readmit(j, c.Info, who) {
-			a.spawn(func(ctx context.Context) { a.hold(ctx, j, c.engine, c.ID) })
-			break
-		}
+	if here >= 0 && a.readmit(j, list[here].Info, who) {
+		c := list[here]
+		a.spawn(func(ctx context.Context) { a.hold(ctx, j, c.engine, c.ID) })
 	}
 	return j, a.save(j)
+}
+
+// unknown says what is against taking a job from its task's environment that was registered just now: that it was removed, as who removes a
+// job takes it from the registry last, or that a peer has told of it meanwhile.
+func (a *Agent) unknown(id string) error {
+	switch removed, err := a.removed(id); {
+	case err != nil:
+		return err
+	case removed:
+		return refuse(codeForbidden, "job %s was removed, and its task can't bring it back", id).hint("submit it anew, with a new id, and delete what its framework still has")
+	}
+	if r, ok := a.elsewhere(id); ok {
+		return refuse(codeConflict, "node %s has the job, as was heard just now; ask again", r.Status.Owner)
+	}
+	return nil
 }
 
 // vouched checks a spec that did not come by way of submit: its framework must know the job, and it must be one that could have been
@@ -107,6 +132,9 @@ func (a *Agent) vouched(ctx context.Context, spec qos.Spec) error {
 	p := a.ports[spec.Framework]
 	if p == nil || spec.CPUs <= 0 || spec.QoS.Duration <= 0 || spec.QoS.Deadline.IsZero() || spec.Framework == qos.Chronos && spec.Iterations <= 0 {
 		return refuse(codeInvalid, "spec: it is not one of a job that was submitted")
+	}
+	if err := fits(&spec); err != nil {
+		return err
 	}
 	s, err := p.Look(ctx, spec)
 	switch {
@@ -146,8 +174,12 @@ func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, 
 	}
 	if st.Phase.Terminal() || st.Intent != qos.IntentNone {
 		resp.Verdict, resp.Reason = verdictIdle, fmt.Sprintf("the job is %s: %s", st.Phase, st.Reason)
+		if st.Phase.Terminal() && j.steward().Pending == qos.ActNone && !j.steward().Attached { // the framework has it still, or again
+			j.steward().Pending = qos.ActDelete
+			err = a.save(j)
+		}
 		a.stewardSoon()
-		return resp, false, nil
+		return resp, false, err
 	}
 	if j.live != nil && j.live.saving {
 		return resp, false, refuse(codeConflict, "the job's state is being saved; ask again")
@@ -161,7 +193,7 @@ func (a *Agent) judge(j *job, c api.Claim, who caller) (resp api.ClaimResponse, 
 	if j.live != nil || j.busy { // its former stand-in is gone; the container ran on
 		prev := st.Execution.Task
 		st.Execution.Task = c.Task
-		j.task(c.Task).First, j.task(c.Task).Part = st.Execution.Index, st.Execution.Account.Live
+		j.task(c.Task).First, j.task(c.Task).Part = st.Execution.Index, st.Execution.Account.Live.N
 		if t := j.task(prev); t != nil && t.Exit == nil {
 			code := exitNotStarted
 			t.Exit, t.Cause = &code, "task "+c.Task+" has taken over"

@@ -16,8 +16,8 @@ const startAgain = 5 * time.Second
 // tend does one job's duty towards its framework; the error is noted already.
 func (a *Agent) tend(ctx context.Context, j *job, now time.Time) error {
 	j.mu.Lock()
-	d, p, st := j.row.Local.Duty, a.ports[j.spec().Framework], *j.status()
-	skip := p == nil || j.gone || j.handing || now.Before(j.nextTry) || st.Phase.Terminal() && d == dutyNone
+	d, p, st := j.steward().Pending, a.ports[j.spec().Framework], *j.status()
+	skip := p == nil || j.gone || j.handing || j.rival != nil || now.Before(j.nextTry) || st.Phase.Terminal() && d == qos.ActNone
 	done := st.Execution == nil || j.live == nil && !j.busy
 	j.mu.Unlock()
 	if skip {
@@ -25,14 +25,12 @@ func (a *Agent) tend(ctx context.Context, j *job, now time.Time) error {
 	}
 	var err error
 	switch {
-	case d == dutyDelete && (done || st.Intent == qos.IntentCancel):
+	case d == qos.ActDelete && (done || st.Intent == qos.IntentCancel):
 		err = a.discharge(ctx, j, p) // of a cancelled job the app goes while its end is awaited, so that nothing is started again
-	case d == dutyDelete:
+	case d == qos.ActDelete:
 		return nil
 	default:
-		if mv, ok := p.(mover); ok {
-			err = a.carryMove(ctx, j, mv, now)
-		}
+		err = a.carryMove(ctx, j, p, now)
 		if err == nil {
 			err = a.reconcile(ctx, j, p, now)
 		}
@@ -77,11 +75,14 @@ func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
 		return a.discharged(j, "%s has another by the name %s now: it is left alone", j.spec().Framework, j.spec().Name)
 	}
 	j.mu.Lock()
-	j.status().Duty++
+	j.steward().Duty++
 	err = a.save(j) // the act is numbered before it is done
 	j.mu.Unlock()
 	if err != nil {
 		return err
+	}
+	if c := a.cluster; c != nil && !c.mesh.Settled() { // this process may have been stopped since it looked, and the job be another's
+		return nil
 	}
 	if err := p.Delete(ctx, j.spec().Name); err != nil && !errors.Is(err, framework.ErrNotFound) {
 		return err
@@ -100,7 +101,7 @@ func (a *Agent) sure(j *job, now time.Time) bool {
 func (a *Agent) discharged(j *job, format string, args ...any) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.row.Local.Duty = dutyNone
+	j.steward().Pending = qos.ActNone
 	j.note(time.Now(), "framework", format, args...)
 	if st := j.status(); st.Intent == qos.IntentCancel && !st.Phase.Terminal() && j.idle() {
 		if err := j.enter(qos.PhaseCancelled, time.Now(), "cancelled"); err != nil {
@@ -117,6 +118,7 @@ func (a *Agent) gap() time.Duration { return min(mostGap, 4*a.poll) }
 
 // reconcile compares a job with what its framework knows of it.
 func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) error {
+	asked := time.Now()
 	s, err := p.Look(ctx, *j.spec())
 	if errors.Is(err, framework.ErrNotFound) || err == nil && !j.is(s) {
 		return a.vanished(ctx, j, now)
@@ -127,12 +129,12 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 	j.mu.Lock()
 	st := j.status()
 	j.missing = time.Time{}
-	if st.Phase.Terminal() || j.row.Local.Duty == dutyDelete { // cancelled, or ended, while the framework was looked at
+	if st.Phase.Terminal() || j.steward().Pending == qos.ActDelete { // cancelled, or ended, while the framework was looked at
 		j.mu.Unlock()
 		return nil
 	}
 	if st.Phase == qos.PhaseSubmitted { // the agent died between the submission and its note
-		j.row.Local.Duty = dutyNone
+		j.steward().Pending = qos.ActNone
 		if err := j.enter(qos.PhasePending, now, "found submitted"); err != nil {
 			a.log.Error("phase", "err", err)
 		}
@@ -140,13 +142,14 @@ func (a *Agent) reconcile(ctx context.Context, j *job, p port, now time.Time) er
 	}
 	a.requested(j, s, now)
 	a.scaled(j, s, now)
-	start := wantsStart(j.spec(), st, now) && j.live == nil && !j.busy && !s.Active && !s.Stopped
-	if j.row.Local.Adopted && s.Tasks != nil {
+	told := a.countTold(j, s, now)
+	start := wantsStart(j.spec(), st, now) && j.live == nil && !j.busy && !s.Active && !s.Stopped && !told
+	if j.steward().Adopted && s.Tasks != nil {
 		j.tasks = s.Tasks
 	}
 	j.mu.Unlock()
 	if !start {
-		return nil
+		return a.giveUpStray(ctx, j, p, s, asked)
 	}
 	return a.start(ctx, j, p, now)
 }
@@ -158,7 +161,7 @@ func (a *Agent) requested(j *job, s sight, now time.Time) {
 	}
 	j.note(now, "request", "the request was changed in %s: %.2f → %.2f CPUs", j.spec().Framework, j.known(), s.CPUs)
 	a.log.Info("request changed in the framework", "job", j.spec().Name, "from", j.known(), "to", s.CPUs)
-	j.row.Local.Request = s.CPUs
+	j.steward().Request = s.CPUs
 	_ = a.save(j) // retried by the sweep
 	a.decideSoon()
 }
@@ -175,7 +178,7 @@ func (a *Agent) scaled(j *job, s sight, now time.Time) {
 		err = j.enter(qos.PhaseSuspended, now, fmt.Sprintf("stopped in %s by somebody else", j.spec().Framework))
 	case !s.Stopped && st.Phase == qos.PhaseSuspended:
 		err = j.enter(qos.PhasePending, now, fmt.Sprintf("let go on in %s", j.spec().Framework))
-		if t := j.openTask(); t != nil && !j.row.Local.Adopted { // its stand-in waits for the next iteration
+		if t := j.openTask(); t != nil && !j.steward().Adopted { // its stand-in waits for the next iteration
 			id := t.ID
 			a.spawn(func(ctx context.Context) { a.beginAfter(ctx, j, id, 0) })
 		}
@@ -212,9 +215,12 @@ func (a *Agent) start(ctx context.Context, j *job, p port, now time.Time) error 
 		t.Exit, t.Cause = &code, "its stand-in has gone"
 	}
 	j.startAsked = now
-	j.status().Duty++
+	j.steward().Duty++
 	err := a.save(j)
 	j.mu.Unlock()
+	if err == nil {
+		err = a.bindNext(ctx, j, p, now)
+	}
 	if err != nil {
 		return err
 	}
@@ -225,7 +231,7 @@ func (a *Agent) start(ctx context.Context, j *job, p port, now time.Time) error 
 // a framework that has just elected another leader, or begins anew, may answer before it has read all that it knows.
 func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 	j.mu.Lock()
-	if j.status().Phase == qos.PhaseSubmitted && j.row.Local.Duty == dutySubmit { // the agent died before the framework had it
+	if j.status().Phase == qos.PhaseSubmitted && j.steward().Pending == qos.ActSubmit { // the agent died before the framework had it
 		j.handing = true
 		j.mu.Unlock()
 		return a.handAgain(ctx, j, now)
@@ -252,7 +258,7 @@ func (a *Agent) vanished(ctx context.Context, j *job, now time.Time) error {
 		st.Intent = qos.IntentCancel
 	}
 	switch {
-	case j.live != nil && !j.row.Local.Adopted:
+	case j.live != nil && !j.steward().Adopted:
 		a.halt(j, fmt.Sprintf("deleted from %s", j.spec().Framework))
 	case !j.idle(): // its end is awaited
 	default:
@@ -277,8 +283,8 @@ func (a *Agent) handAgain(ctx context.Context, j *job, now time.Time) error {
 	case errors.Is(err, errWithdrawn):
 		return nil
 	case errors.Is(err, framework.ErrInvalid), errors.Is(err, framework.ErrExists):
-		if j.row.Local.Duty == dutySubmit {
-			j.row.Local.Duty = dutyNone
+		if j.steward().Pending == qos.ActSubmit {
+			j.steward().Pending = qos.ActNone
 		}
 		if j.status().Phase.Terminal() {
 			return nil

@@ -105,6 +105,9 @@ func (s *steward) nextStart(now time.Time) (alarm <-chan time.Time, stop func())
 
 // round tends the framework's jobs. Once it was not available, the rest waits for the next round.
 func (s *steward) round(ctx context.Context, all bool, now time.Time) {
+	if c := s.agent.cluster; c != nil && !c.mesh.Settled() {
+		return // others may have taken over what this node thinks it owns
+	}
 	for _, j := range s.agent.jobs.all() {
 		if ctx.Err() != nil {
 			return
@@ -122,7 +125,7 @@ func (s *steward) round(ctx context.Context, all bool, now time.Time) {
 func (a *Agent) pressing(j *job, now time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.row.Local.Duty != dutyNone || j.row.Local.Move != nil || j.live == nil && !j.busy && j.openTask() == nil && wantsStart(j.spec(), j.status(), now)
+	return j.steward().Pending != qos.ActNone || j.row.Local.Move != nil || j.passedOn() && len(j.steward().Hosts) > 0 || j.live == nil && !j.busy && j.openTask() == nil && wantsStart(j.spec(), j.status(), now)
 }
 
 // stewardSoon asks for what is pressing to be done.

@@ -12,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"qosctl/agent/api"
 	"qosctl/ckpt"
 	"qosctl/qos"
 )
@@ -32,6 +34,7 @@ type row struct {
 // clone copies what is changed in place, so that a row can be encoded while its job goes on.
 func (r row) clone() row {
 	st, l := &r.Record.Status, &r.Local
+	st.Steward = st.Steward.Clone()
 	st.Runs, l.Tasks, l.Events = slices.Clone(st.Runs), slices.Clone(l.Tasks), slices.Clone(l.Events)
 	if st.Saved != nil {
 		saved := *st.Saved
@@ -55,37 +58,23 @@ func (r row) clone() row {
 
 // local is this node's own knowledge of a job. It is never shown to peers.
 type local struct {
-	SecretHash []byte         `json:"secret_hash,omitempty"` // SHA-256 of the stand-in's secret
-	OldSecrets [][]byte       `json:"old_secrets,omitempty"` // of former submissions that the framework may have taken, newest first
-	Policy     string         `json:"policy,omitempty"`      // chosen at submission; "": the configuration's
-	Request    float64        `json:"request,omitempty"`     // cpus in the framework, when somebody changed them there
-	Attached   bool           `json:"attached,omitempty"`    // somebody else submitted it; detach leaves it as it was
-	Adopted    bool           `json:"adopted,omitempty"`     // Mesos holds the container; we only resize it
-	Duty       duty           `json:"duty,omitempty"`        // what is still to be done towards the framework
-	Tasks      []task         `json:"tasks,omitempty"`       // stand-ins that claimed, the last maxTasks
-	Events     []event        `json:"events,omitempty"`      // the last maxEvents
-	Decisions  []qos.Decision `json:"decisions,omitempty"`   // the last keptDecisions of a job that has ended
-	Changed    time.Time      `json:"changed,omitzero"`      // last change of the allocation
-	Memory     qos.Memory     `json:"memory,omitzero"`       // of the policy, for its next look
-	Stop       *stopOrder     `json:"stop,omitempty"`        // of the present container; nil: none was given
-	Restoring  int            `json:"restoring,omitempty"`   // sequence of the checkpoint that the present incarnation is being restored from; 0: none
-	Move       *move          `json:"move,omitempty"`        // resize by reschedule that is under way
-	Sandbox    string         `json:"sandbox,omitempty"`     // of the task that began the present execution: its open files are there
-	Wish       int            `json:"wish,omitempty"`        // sequence of the checkpoint that the next restore is to be from; 0: the newest
-	Clock      clock          `json:"clock"`                 // of the present execution
-	Mended     int            `json:"mended,omitempty"`      // quota changes by others, set right again
-	Failures   int            `json:"failures,omitempty"`    // runs that ended by themselves and not well: what max_failures counts
-	InARow     int            `json:"in_a_row,omitempty"`    // of them, the last in a row: for the back-off of warm iterations
+	Tasks     []task         `json:"tasks,omitempty"`     // stand-ins that claimed, the last maxTasks
+	Events    []event        `json:"events,omitempty"`    // the last maxEvents
+	Decisions []qos.Decision `json:"decisions,omitempty"` // the last keptDecisions of a job that has ended
+	Changed   time.Time      `json:"changed,omitzero"`    // last change of the allocation
+	Memory    qos.Memory     `json:"memory,omitzero"`     // of the policy, for its next look
+	Stop      *stopOrder     `json:"stop,omitempty"`      // of the present container; nil: none was given
+	Restoring int            `json:"restoring,omitempty"` // sequence of the checkpoint that the present incarnation is being restored from; 0: none
+	Move      *move          `json:"move,omitempty"`      // resize by reschedule that is under way
+	Sandbox   string         `json:"sandbox,omitempty"`   // of the task that began the present execution: its open files are there
+	Wish      int            `json:"wish,omitempty"`      // sequence of the checkpoint that the next restore is to be from; 0: the newest
+	Elsewhere int            `json:"elsewhere,omitempty"` // how many nodes in a row gave the claim back, as another may restore its checkpoint
+	Used      used           `json:"used,omitzero"`       // of it, booked by this node
+	Mended    int            `json:"mended,omitempty"`    // quota changes by others, set right again
+	Received  []owed         `json:"received,omitempty"`  // accounts that other nodes have told, the last keepReceived
+	InARow    int            `json:"in_a_row,omitempty"`  // of them, the last in a row: for the back-off of warm iterations
+	Heard     heard          `json:"heard,omitzero"`      // by the thesis' protocol
 }
-
-// duty is an act towards the framework that is not yet known to have been done.
-type duty string
-
-const (
-	dutyNone   duty = ""
-	dutySubmit duty = "submit" // create the app or job
-	dutyDelete duty = "delete" // remove it
-)
 
 // task is a stand-in's task: which executions it carried, and the code it was told to exit with.
 type task struct {
@@ -110,6 +99,7 @@ type stopOrder struct {
 	Save   bool      `json:"save,omitempty"`   // its process state is to be kept
 	Again  bool      `json:"again,omitempty"`  // and restored at once, for the same task
 	Signal int       `json:"signal,omitempty"` // that the stand-in was told to stop by
+	Leaves bool      `json:"leaves,omitempty"` // the series goes to another node: its task has done its work
 
 	done func(ckpt.Manifest, error) // told when it is done; lost in a crash
 }
@@ -119,14 +109,6 @@ type event struct {
 	At   time.Time `json:"at"`
 	Kind string    `json:"kind"`
 	Text string    `json:"text"`
-}
-
-// clock integrates allocation over the present execution's time.
-type clock struct {
-	Seconds    float64 `json:"seconds"`
-	CPUSeconds float64 `json:"cpu_seconds"` // ∫ allocation dt
-	Max        float64 `json:"max"`
-	Resizes    int     `json:"resizes"`
 }
 
 // Bounds of a row's lists.
@@ -150,6 +132,10 @@ var errCorrupt = errors.New("store is corrupt")
 type store struct {
 	db      *bolt.DB
 	written map[string]uint64 // version of each row on disk; guarded by bbolt's one writer
+
+	usageMu sync.Mutex                 // held while rows are written, and what they have used is added to the days
+	used    map[string]api.UsageCounts // what the rows on disk say that was booked of each job
+	begun   int                        // rows of days, since the start
 }
 
 // openStore opens the store in dir. A store that can't be read is moved aside, said loudly, and begun anew: what runs is found again by its labels.
@@ -185,7 +171,7 @@ func tryStore(path string, log *slog.Logger) (s *store, rows []row, err error) {
 	case err != nil:
 		return nil, nil, fmt.Errorf("open the store: %w", err)
 	}
-	s = &store{db: db, written: map[string]uint64{}}
+	s = &store{db: db, written: map[string]uint64{}, used: map[string]api.UsageCounts{}}
 	if err := s.init(); err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -199,6 +185,9 @@ func tryStore(path string, log *slog.Logger) (s *store, rows []row, err error) {
 		if err := s.dropTorn(aside, torn); err != nil {
 			return nil, nil, errors.Join(err, db.Close())
 		}
+	}
+	for _, r := range rows {
+		s.used[r.Record.Spec.ID] = r.Local.Used.Sum
 	}
 	return s, rows, nil
 }
@@ -216,7 +205,7 @@ func (s *store) dropTorn(aside string, torn []string) error {
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
 		for _, id := range torn {
-			if err := tx.Bucket(bucketJobs).Delete([]byte(id)); err != nil {
+			if err := errors.Join(tx.Bucket(bucketJobs).Delete([]byte(id)), tx.Bucket(bucketHistory).Delete([]byte(id))); err != nil {
 				return err
 			}
 		}
@@ -226,7 +215,7 @@ func (s *store) dropTorn(aside string, torn []string) error {
 
 func (s *store) init() error {
 	err := s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketJobs, bucketModels} {
+		for _, name := range [][]byte{bucketJobs, bucketModels, bucketMarks, bucketHistory, bucketUsage} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -260,7 +249,11 @@ func (s *store) rows() (rows []row, torn []string, err error) {
 
 // put writes rows in one transaction: all or none, on disk when it returns.
 func (s *store) put(rows ...row) error {
+	s.usageMu.Lock()
+	defer s.usageMu.Unlock()
+	put := rows[:0:0]
 	err := s.db.Update(func(tx *bolt.Tx) error {
+		put = put[:0]
 		b := tx.Bucket(bucketJobs)
 		for _, r := range rows {
 			if r.version < s.written[r.Record.Spec.ID] {
@@ -274,46 +267,49 @@ func (s *store) put(rows ...row) error {
 				return err
 			}
 			s.written[r.Record.Spec.ID] = r.version // of a transaction that fails after all, a newer one is on its way
+			if err := s.addUsage(tx, r); err != nil {
+				return err
+			}
+			put = append(put, r)
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("write the store: %w", err)
 	}
+	for _, r := range put {
+		s.used[r.Record.Spec.ID] = r.Local.Used.Sum
+	}
 	return nil
 }
 
 // remove takes a row out for good: none by its id is written any more.
 func (s *store) remove(id string) error {
+	s.usageMu.Lock()
+	defer s.usageMu.Unlock()
+	delete(s.used, id)
 	return s.db.Update(func(tx *bolt.Tx) error {
 		s.written[id] = math.MaxUint64
-		return tx.Bucket(bucketJobs).Delete([]byte(id))
+		return errors.Join(tx.Bucket(bucketJobs).Delete([]byte(id)), tx.Bucket(bucketHistory).Delete([]byte(id)))
 	})
 }
 
-// model returns what is known of the runs of jobs by this name.
-func (s *store) model(f qos.Framework, name string) qos.Model {
-	var m qos.Model
-	_ = s.db.View(func(tx *bolt.Tx) error {
-		if v := tx.Bucket(bucketModels).Get(modelKey(f, name)); v != nil && open(v, &m) != nil {
-			m = qos.Model{} // a torn model is no knowledge
-		}
-		return nil
-	})
-	return m
+// removed says whether a row was taken out for good in this agent's life.
+func (s *store) removed(id string) (bool, error) {
+	tx, err := s.db.Begin(true) // written is the writer's
+	if err != nil {
+		return false, fmt.Errorf("read the store: %w", err)
+	}
+	is := s.written[id] == math.MaxUint64
+	return is, tx.Rollback()
 }
 
-func (s *store) putModel(f qos.Framework, name string, m qos.Model) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		v, err := seal(m)
-		if err != nil {
-			return err
-		}
-		return tx.Bucket(bucketModels).Put(modelKey(f, name), v)
-	})
+// size is that of the store's file, in bytes.
+func (s *store) size() int64 {
+	var n int64
+	_ = s.db.View(func(tx *bolt.Tx) error { n = tx.Size(); return nil }) // closed: 0
+	return n
 }
-
-func modelKey(f qos.Framework, name string) []byte { return []byte(string(f) + " " + name) }
 
 func (s *store) close() error { return s.db.Close() }
 

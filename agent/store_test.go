@@ -18,7 +18,7 @@ func sampleRow(id string) row {
 	r := row{Record: qos.Record{Spec: qos.Spec{ID: id, Name: "/a", Framework: qos.Marathon, Source: []byte(`{}`)}, Status: qos.Status{Phase: qos.PhaseRunning, Epoch: 3}}}
 	r.Record.Status.Execution = &qos.Execution{Index: 2}
 	r.Record.Status.Execution.Account.StartIncarnation(qos.Entry{Node: "n", Own: 7})
-	r.Local.SecretHash = hashSecret("s")
+	r.Record.Status.Steward.Secrets = [][]byte{hashSecret("s")}
 	return r
 }
 
@@ -41,7 +41,7 @@ func TestStoreGivesBackWhatWasPut(t *testing.T) {
 	want := []row{sampleRow(idA), sampleRow(idB)}
 	var m qos.Model
 	m.Observe(10, 1, 9)
-	if err := errors.Join(s.put(want...), s.putModel(qos.Marathon, "/a", m), s.close()); err != nil {
+	if err := errors.Join(s.put(want...), s.mergeModels(map[string]qos.Model{string(modelKey(qos.Marathon, "/a")): m}), s.close()); err != nil {
 		t.Fatal(err)
 	}
 	s, rows = openTestStore(t, dir)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"qosctl/agent/api"
 	"qosctl/framework"
+	"qosctl/gossip"
 	"qosctl/qos"
 )
 
@@ -21,11 +23,23 @@ func (a *Agent) submit(ctx context.Context, r api.SubmitRequest) (resp api.Submi
 		return resp, false, refuse(codeInvalid, "id: %q is not a UUID in lower case", r.ID)
 	}
 	if j := a.jobs.get(r.ID); j != nil {
+		if !sees(ctx, j.spec().Tenant) {
+			return resp, false, refuse(codeExists, "id: %s is another job's", r.ID)
+		}
 		return api.SubmitResponse{Job: a.show(j, false)}, false, nil
+	}
+	if row, ok := a.elsewhere(r.ID); ok {
+		return api.SubmitResponse{Job: a.show(a.shadow(row), false)}, false, nil
+	}
+	if err := a.unused(r.ID); err != nil {
+		return resp, false, err
 	}
 	now := time.Now()
 	spec, warnings, err := qos.Parse(r.File, qos.ParseOptions{Now: now})
 	if err != nil {
+		return resp, false, err
+	}
+	if err := a.maySubmit(ctx, &spec); err != nil {
 		return resp, false, err
 	}
 	spec.ID, spec.Submitted = r.ID, now.Round(0)
@@ -51,16 +65,44 @@ func (a *Agent) submit(ctx context.Context, r api.SubmitRequest) (resp api.Submi
 	return resp, fresh, nil
 }
 
+// elsewhere is a job that this node's registry does not have and the table has.
+func (a *Agent) elsewhere(id string) (qos.Record, bool) {
+	if a.cluster == nil {
+		return qos.Record{}, false
+	}
+	return a.cluster.mesh.Get(id)
+}
+
+// unused refuses the id of a job that was removed: nothing of a new one by it would be written or told.
+func (a *Agent) unused(id string) error {
+	removed, err := a.removed(id)
+	if removed {
+		return refuse(codeConflict, "id: a job %s was removed, or its submission refused", id).hint("take a new id")
+	}
+	return err
+}
+
+// removed says whether a job was removed for good, as far as that is remembered.
+func (a *Agent) removed(id string) (bool, error) {
+	if a.cluster != nil && a.cluster.mesh.Removed(id) {
+		return true, nil
+	}
+	return a.store.removed(id)
+}
+
 // check refuses what this agent can't do, and warns of a deadline that can't be met.
 func (a *Agent) check(spec *qos.Spec, r api.SubmitRequest, resp *api.SubmitResponse) error {
+	if err := fits(spec); err != nil {
+		return err
+	}
 	if a.ports[spec.Framework] == nil {
 		return refuse(codeInvalid, "no endpoint of type %s is configured", spec.Framework).hint("add one under frameworks: in the agent's configuration")
 	}
 	if r.Policy != "" && a.policies[r.Policy] == nil {
-		return refuse(codeInvalid, "policy: no policy %q", r.Policy).hint("one of deadline, step, none")
+		return refuse(codeInvalid, "policy: no policy %q", r.Policy).hint("one of " + strings.Join(qos.PolicyNames(), ", "))
 	}
 	if p := spec.QoS.Policy; p != "" && a.policies[p] == nil {
-		return refuse(codeInvalid, "$.qos.policy: no policy %q", p).hint("one of deadline, step, none")
+		return refuse(codeInvalid, "$.qos.policy: no policy %q", p).hint("one of " + strings.Join(qos.PolicyNames(), ", "))
 	}
 	_, most := a.bounds(spec)
 	if spec.QoS.MinCPUs > most {
@@ -76,86 +118,35 @@ func (a *Agent) check(spec *qos.Spec, r api.SubmitRequest, resp *api.SubmitRespo
 	if spec.Framework == qos.Chronos && spec.QoS.IterationsBy == qos.IterationsByChronos {
 		deploy = a.cfg.Control.DeployTime.Seconds()
 	}
-	model := a.store.model(spec.Framework, spec.Name)
+	model := a.model(spec.Framework, spec.Name)
 	if v := qos.Admit(*spec, most, deploy, model, spec.SeriesStart()); !v.Feasible {
 		resp.Warnings = append(resp.Warnings, api.Problem{Path: "$.qos.deadline", Value: spec.QoS.Deadline.String(), Text: v.Text, Remedy: "a later deadline, or more CPUs (qos.max_cpus)"})
 	}
 	return nil
 }
 
-// makeRoom refuses a name that is taken, or cancels its job if it is to be replaced. It waits until the framework has removed a former job of that name.
-func (a *Agent) makeRoom(ctx context.Context, spec *qos.Spec, replace bool) error {
-	old := a.jobs.holder(spec.Framework, spec.Name)
-	if old == nil {
-		return nil
+// fits refuses a job whose row no peer would take.
+func fits(spec *qos.Spec) error {
+	err := gossip.Fits(qos.Record{Spec: *spec})
+	if errors.Is(err, gossip.ErrLarge) {
+		return refuse(codeInvalid, "%s", err).hint("characters that JSON can't hold as they are take up to six bytes, twice: shorten cmd and env, or have the job fetch them")
 	}
-	old.mu.Lock()
-	ended := old.status().Phase.Terminal()
-	old.mu.Unlock()
-	wait := removalTime
-	if !ended {
-		if !replace {
-			return taken(old)
-		}
-		if err := a.replaceable(ctx, spec); err != nil {
-			return err
-		}
-		if err := a.cancel(old); err != nil {
-			return err
-		}
-		wait = a.cfg.Run.KillGrace + 20*time.Second
-	}
-	ctx, stop := context.WithTimeout(ctx, wait)
-	defer stop()
-	for {
-		old.mu.Lock()
-		rev := old.rev
-		old.mu.Unlock()
-		if !old.holds() {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return refuse(codeConflict, "the job named %s is not gone yet", spec.Name).hint("try again")
-		}
-		a.stewardSoon()
-		waitChange(ctx, old, rev)
-	}
-}
-
-// removalTime is how long a submission waits for its framework to remove a former job of its name.
-const removalTime = 10 * time.Second
-
-// replaceable finds out what would keep the new job from being submitted, before the old one is cancelled for it.
-func (a *Agent) replaceable(ctx context.Context, spec *qos.Spec) error {
-	p := a.ports[spec.Framework]
-	if _, _, err := p.Prepare(ctx, *spec, newSecret()); err != nil {
-		return fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)
-	}
-	f, ok := p.(family)
-	if !ok {
-		return nil
-	}
-	parent, err := f.Parent(ctx, spec.Name)
-	if err != nil {
-		return err
-	}
-	if parent {
-		return refuse(codeConflict, "other jobs of %s depend on %s: it can't be removed, only disabled", spec.Framework, spec.Name).
-			hint("submit under another name, or remove those that depend on it first")
-	}
-	return nil
+	return err
 }
 
 // register writes a job down and submits it; a refusal by the framework undoes the registration.
 func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest) (*job, bool, error) {
 	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhaseSubmitted, Since: spec.Submitted}}})
-	j.row.Local.Policy, j.row.Local.Duty, j.row.Local.Adopted = r.Policy, dutySubmit, spec.QoS.InPlace()
+	j.steward().Policy, j.steward().Pending, j.steward().Adopted = r.Policy, qos.ActSubmit, spec.QoS.InPlace()
 	j, fresh, err := a.jobs.reserve(j)
 	if err != nil || !fresh {
 		return j, false, err
 	}
 	j.mu.Lock()
 	j.note(time.Now(), "phase", "%s: received", qos.PhaseSubmitted)
+	if a.cluster != nil {
+		j.status().Owner = a.node // it looks after the job until a node claims it
+	}
 	j.status().Started = spec.Submitted
 	if spec.Framework == qos.Chronos {
 		j.status().Started = spec.SeriesStart()
@@ -174,48 +165,6 @@ func (a *Agent) register(ctx context.Context, spec qos.Spec, r api.SubmitRequest
 	return j, true, nil
 }
 
-// reserve registers a job unless its id is taken, or its name: by a job that has not ended, or that its framework may still have.
-func (s *jobs) reserve(j *job) (held *job, fresh bool, err error) {
-	s.naming.Lock()
-	defer s.naming.Unlock()
-	if held = s.get(j.spec().ID); held != nil {
-		return held, false, nil
-	}
-	if old := s.holder(j.spec().Framework, j.spec().Name); old != nil {
-		return nil, false, taken(old)
-	}
-	held, fresh = s.add(j)
-	return held, fresh, nil
-}
-
-// holder returns the job that a framework knows, or may know, by a name; nil if there is none.
-func (s *jobs) holder(f qos.Framework, name string) *job {
-	for _, j := range s.all() {
-		if j.spec().Framework == f && j.spec().Name == name && j.holds() {
-			return j
-		}
-	}
-	return nil
-}
-
-// holds says whether a job has, or may have, its name in its framework.
-func (j *job) holds() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return !j.gone && (!j.status().Phase.Terminal() || j.row.Local.Duty == dutyDelete)
-}
-
-// taken is the refusal of a name that a job has.
-func taken(old *job) error {
-	old.mu.Lock()
-	defer old.mu.Unlock()
-	spec := old.spec()
-	if old.status().Phase.Terminal() {
-		return refuse(codeConflict, "%s may still have the former job named %s (%s)", spec.Framework, spec.Name, spec.ID).hint("it is being removed there: try again")
-	}
-	return refuse(codeExists, "a job named %s is there already (%s)", spec.Name, spec.ID).hint("qosctl cancel it, or submit with --replace")
-}
-
 // errWithdrawn says that a job is not to be submitted any more.
 var errWithdrawn = errors.New("it was withdrawn")
 
@@ -228,11 +177,15 @@ func (a *Agent) hand(ctx context.Context, j *job) error {
 		return notAsked{fmt.Errorf("prepare %s for %s: %w", spec.Name, spec.Framework, err)}
 	}
 	j.mu.Lock()
-	if j.gone || j.row.Local.Duty != dutySubmit {
+	if j.gone || j.steward().Pending != qos.ActSubmit {
 		j.mu.Unlock()
 		return notAsked{errWithdrawn}
 	}
-	j.row.Local.remember(secret)
+	j.admits(secret)
+	if body, err = a.bindFirst(j, p, body, time.Now()); err != nil {
+		j.mu.Unlock()
+		return notAsked{err}
+	}
 	for _, n := range notes {
 		j.note(time.Now(), "note", "%s", n)
 	}
@@ -253,8 +206,8 @@ func (a *Agent) hand(ctx context.Context, j *job) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.handing = false
-	if j.row.Local.Duty == dutySubmit { // else it was cancelled meanwhile
-		j.row.Local.Duty = dutyNone
+	if j.steward().Pending == qos.ActSubmit { // else it was cancelled meanwhile
+		j.steward().Pending = qos.ActNone
 	}
 	if j.status().Phase == qos.PhaseSubmitted { // else a stand-in was quicker than the answer
 		if err := j.enter(qos.PhasePending, time.Now(), "submitted to "+string(spec.Framework)); err != nil {
@@ -271,21 +224,17 @@ func (a *Agent) hand(ctx context.Context, j *job) error {
 // maxSecrets bounds the secrets of former submissions that are kept.
 const maxSecrets = 4
 
-// remember makes a secret the job's newest. Those before it stay good: which of several submissions a framework took is not known.
-func (l *local) remember(secret string) {
-	if len(l.SecretHash) > 0 {
-		old := append([][]byte{l.SecretHash}, l.OldSecrets...)
-		l.OldSecrets = old[:min(len(old), maxSecrets)]
-	}
-	l.SecretHash = hashSecret(secret)
+// admits makes a secret the job's newest. Those before it stay good: which of several submissions a framework took is not known.
+func (j *job) admits(secret string) {
+	s := j.steward()
+	s.Secrets = append([][]byte{hashSecret(secret)}, s.Secrets[:min(len(s.Secrets), maxSecrets)]...)
 }
 
 // knows says whether a secret is one that the job was submitted with.
-func (l *local) knows(secret string) bool {
-	h := hashSecret(secret)
-	good := subtle.ConstantTimeCompare(h, l.SecretHash)
-	for _, old := range l.OldSecrets {
-		good |= subtle.ConstantTimeCompare(h, old)
+func knows(s qos.Stewardship, secret string) bool {
+	h, good := hashSecret(secret), 0
+	for _, known := range s.Secrets {
+		good |= subtle.ConstantTimeCompare(h, known)
 	}
 	return good == 1
 }
@@ -296,7 +245,7 @@ func (a *Agent) withdraw(j *job, why error) {
 	defer j.mu.Unlock()
 	j.handing = false
 	if inDoubt(why) {
-		j.row.Local.Duty, j.status().Intent, j.doubt = dutyDelete, qos.IntentCancel, time.Now()
+		j.steward().Pending, j.status().Intent, j.doubt = qos.ActDelete, qos.IntentCancel, time.Now()
 		err := j.enter(qos.PhaseCancelled, time.Now(), "submission failed: "+why.Error())
 		if err == nil {
 			err = a.save(j)
@@ -312,6 +261,7 @@ func (a *Agent) withdraw(j *job, why error) {
 		a.log.Error("undo a registration", "job", j.spec().Name, "err", err)
 	}
 	a.jobs.remove(j.spec().ID)
+	a.unshare(j.spec().ID)
 	j.touch()
 }
 
@@ -326,12 +276,12 @@ func (a *Agent) cancel(j *job) error {
 	if st.Phase.Terminal() {
 		return nil
 	}
-	if j.row.Local.Attached {
+	if j.steward().Attached {
 		return refuse(codeConflict, "%s was attached, not submitted by qosctl", j.spec().Name).hint("qosctl detach takes its QoS away; end it where it was submitted")
 	}
 	status, local := *st, j.row.Local
 	if st.Intent != qos.IntentCancel {
-		st.Intent, j.row.Local.Duty = qos.IntentCancel, dutyDelete
+		st.Intent, j.steward().Pending = qos.IntentCancel, qos.ActDelete
 		j.note(time.Now(), "cancel", "cancelled by the user")
 	}
 	if !j.busy && j.live == nil && st.Phase != qos.PhaseRunning { // a job that is Running has a container, in hand or not
@@ -343,7 +293,7 @@ func (a *Agent) cancel(j *job) error {
 		*st, j.row.Local = status, local
 		return err
 	}
-	if j.live != nil && !j.row.Local.Adopted {
+	if j.live != nil && !j.steward().Adopted {
 		a.halt(j, string(qos.IntentCancel))
 	}
 	j.nextTry = time.Time{}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func TestRefusedSubmissionIsNotHandedInAgain(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, nil)
 	j := newJob(row{Record: qos.Record{Spec: qos.Spec{ID: idA, Name: "/refused", Framework: qos.Marathon, CPUs: 0.1}, Status: qos.Status{Phase: qos.PhaseSubmitted}}})
-	j.row.Local.Duty = dutySubmit
+	j.steward().Pending = qos.ActSubmit
 	n.agent.withdraw(j, &framework.Error{Kind: framework.ErrInvalid, Status: 422})
 	if err := n.agent.tend(t.Context(), j, time.Now()); err != nil {
 		t.Error(err)
@@ -154,22 +155,22 @@ func TestHandedInTwice(t *testing.T) {
 	j := n.agent.jobs.get(idA)
 	former := n.port.secrets[idA]
 	j.mu.Lock()
-	j.row.Local.Duty = dutySubmit
+	j.steward().Pending = qos.ActSubmit
 	j.mu.Unlock()
 	if err := n.agent.hand(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	l := &j.row.Local
-	if !l.knows(former) || !l.knows(n.port.secrets[idA]) || l.knows("another") || l.knows("") {
+	l := j.steward()
+	if !knows(*l, former) || !knows(*l, n.port.secrets[idA]) || knows(*l, "another") || knows(*l, "") {
 		t.Error("not just the secrets of both submissions are good")
 	}
 	for range 9 {
-		l.remember(newSecret())
+		j.admits(newSecret())
 	}
-	if len(l.OldSecrets) != maxSecrets || l.knows(former) {
-		t.Errorf("%d secrets are kept", len(l.OldSecrets))
+	if len(l.Secrets) != maxSecrets+1 || knows(*l, former) {
+		t.Errorf("%d secrets are kept", len(l.Secrets))
 	}
 }
 
@@ -246,7 +247,27 @@ func TestCancelThatIsNotWrittenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := a.jobs.get(idA)
-	if err := a.cancel(j); err == nil || j.status().Phase != qos.PhasePending || j.status().Intent != qos.IntentNone || j.row.Local.Duty != dutyNone {
-		t.Errorf("%v; the job is %s, its intent %q, its duty %q", err, j.status().Phase, j.status().Intent, j.row.Local.Duty)
+	if err := a.cancel(j); err == nil || j.status().Phase != qos.PhasePending || j.status().Intent != qos.IntentNone || j.steward().Pending != qos.ActNone {
+		t.Errorf("%v; the job is %s, its intent %q, its duty %q", err, j.status().Phase, j.status().Intent, j.steward().Pending)
+	}
+}
+
+// What a peer has learnt of a name counts when a job by it is handed in: that it can't be in time is said at once, with when it could be.
+func TestADeadlineThatCannotBeMetIsNamedAtOnce(t *testing.T) {
+	t.Parallel()
+	n := testNode(t, func(c *Config) { c.Control.CPUs = 2 })
+	var m qos.Model
+	m.Observe(1000, 1, 1000) // 750 s at two CPUs, and 600 are allowed
+	n.agent.hearModel(qos.Record{Spec: qos.Spec{Framework: qos.Marathon, Name: "/long"}, Status: qos.Status{Model: &m}})
+	strict := api.SubmitRequest{ID: idA, File: json.RawMessage(sleeper), Strict: true}
+	if _, err := n.client().Submit(t.Context(), strict); err == nil || n.port.has("/long") {
+		t.Errorf("strict: %v", err)
+	}
+	r, err := n.client().Submit(t.Context(), api.SubmitRequest{ID: idA, File: json.RawMessage(sleeper)})
+	if err != nil || len(r.Warnings) != 1 {
+		t.Fatalf("%+v, %v", r.Warnings, err)
+	}
+	if w := r.Warnings[0]; w.Path != "$.qos.deadline" || !strings.Contains(w.Text, "infeasible: 1 × (750.0 s at 2 CPUs") || !strings.Contains(w.Text, "the earliest deadline that could be met is ") {
+		t.Errorf("%+v", w)
 	}
 }

@@ -18,6 +18,10 @@ import (
 // stopTries is how many checkpoints of a container without a stand-in may fail before it is stopped without one.
 const stopTries = 3
 
+// handTries is the same for one that another node waits for: what is in the way (a docker exec, a connection, a lock) is given about a minute to
+// pass, as the back-off between them is.
+const handTries = 6
+
 // tell says to whoever waits for it what became of a stop.
 func (s *stopOrder) tell(m ckpt.Manifest, err error) {
 	if s != nil && s.done != nil {
@@ -105,6 +109,11 @@ func (a *Agent) carryOutSuspend(j *job, l *live) {
 		if err == nil {
 			m, err = a.engines.keeper.Take(ctx, o)
 		}
+		halted := ""
+		if errors.Is(err, ckpt.ErrStopped) { // its images are all that there is of the job
+			halted = o.Reason
+			m, err = a.untilComplete(ctx, j, m, err)
+		}
 		if ctx.Err() != nil {
 			return // the agent stops: its successor finds the checkpoint, or the container
 		}
@@ -114,16 +123,63 @@ func (a *Agent) carryOutSuspend(j *job, l *live) {
 			return
 		}
 		l.saving = false
+		back, is := errors.AsType[*ckpt.BackError](err)
 		switch {
 		case err == nil:
 			a.suspended(j, m)
-		case l.ended != nil: // it ended by itself before it could be frozen
+		case is:
+			a.backAgain(j, l, back)
+			a.notSuspended(j, l, err)
+		case l.ended != nil: // it ended by itself before it could be frozen, or a CRIU that was killed took it along
+			if l.ended.Signal != 0 && !l.ended.OOM {
+				halted = o.Reason
+			}
 			j.row.Local.Stop.tell(ckpt.Manifest{}, err)
-			a.conclude(j, *l.ended, "")
+			a.conclude(j, *l.ended, halted)
 		default:
 			a.notSuspended(j, l, err)
 		}
 	})
+}
+
+// untilComplete completes a checkpoint whose container is stopped, however long that takes.
+func (a *Agent) untilComplete(ctx context.Context, j *job, m ckpt.Manifest, err error) (ckpt.Manifest, error) {
+	j.mu.Lock()
+	j.note(time.Now(), "fault", "it is stopped, and its checkpoint %d is not complete: %s", m.Sequence, err)
+	j.mu.Unlock()
+	for try := 0; errors.Is(err, ckpt.ErrStopped); try++ {
+		a.log.Error("complete a checkpoint", "job", j.spec().Name, "checkpoint", m.Sequence, "err", err)
+		if !pause(ctx, backoff(try)) {
+			return m, err
+		}
+		m, err = a.completed(ctx, m, err)
+	}
+	return m, err
+}
+
+// completed tries to complete a checkpoint whose container is stopped. The error is ErrStopped as long as it is to be tried again.
+func (a *Agent) completed(ctx context.Context, m ckpt.Manifest, why error) (ckpt.Manifest, error) {
+	whole, err := a.engines.keeper.Complete(ctx, ckpt.Ref{Job: m.Job, Sequence: m.Sequence})
+	switch {
+	case err == nil:
+		return whole, nil
+	case errors.Is(err, ckpt.ErrNone), errors.Is(err, ckpt.ErrDamaged):
+		return m, fmt.Errorf("%w; %w", err, errors.New(why.Error())) // it is over: no ErrStopped any more
+	}
+	return m, fmt.Errorf("%w: %w", ckpt.ErrStopped, err)
+}
+
+// backAgain goes on with a container that had ended when its checkpoint failed, and was restored where it was. The caller holds j.mu.
+func (a *Agent) backAgain(j *job, l *live, back *ckpt.BackError) {
+	account := &j.status().Execution.Account
+	e := account.Entries[account.Live]
+	e.Zero += back.Overhead
+	account.Entries[account.Live] = e
+	l.back = back.Since
+	if l.ended != nil { // its watch has seen that
+		l.ended = nil
+		a.spawn(func(ctx context.Context) { a.watch(ctx, j, l.engine, l.container) })
+	}
 }
 
 // orderOf says what to checkpoint. The caller holds j.mu.
@@ -135,12 +191,16 @@ func (a *Agent) orderOf(j *job, l *live, keep bool) (ckpt.Order, error) {
 		return ckpt.Order{}, fmt.Errorf("encode the job: %w", err)
 	}
 	o := ckpt.Order{
-		Job: j.spec().ID, Name: j.spec().Name, Epoch: j.status().Epoch, Execution: e.Index, Incarnation: e.Account.Live,
+		Job: j.spec().ID, Name: j.spec().Name, Epoch: j.status().Epoch, Execution: e.Index, Incarnation: e.Account.Live.N,
 		Container: l.container, Base: entry.Base, Zero: entry.Zero, Keep: keep, Spec: spec,
 		Allow: ckpt.Allow{FileLocks: c.FileLocks, TCPEstablished: c.TCP == "keep", TCPClose: c.TCP == "close"},
 	}
 	if c.Volumes != "refuse" {
 		o.Allow.Volumes = c.Volumes
+	}
+	o.After = j.status().Sequence
+	if s := j.status().Saved; s != nil { // by a broadcast, which has no more than that
+		o.After = max(o.After, s.Sequence)
 	}
 	if stop := j.row.Local.Stop; stop != nil {
 		o.Reason = stop.Why
@@ -159,7 +219,8 @@ func (a *Agent) suspended(j *job, m ckpt.Manifest) {
 			_ = live.reader.Close() // read only: nothing to lose
 		}
 	}
-	e.Account.Observe(m.Incarnation, m.CPU-e.Account.Entries[m.Incarnation].Base)
+	taken := qos.Incarnation{N: m.Incarnation, Node: a.node}
+	e.Account.Observe(taken, m.CPU-e.Account.Entries[taken].Base)
 	stop := l.Stop
 	if stop == nil {
 		stop = &stopOrder{Why: m.Reason, Signal: 15}
@@ -168,6 +229,11 @@ func (a *Agent) suspended(j *job, m ckpt.Manifest) {
 	stop.tell(m, nil)
 	j.noteSaved(a.node, m)
 	a.metrics.checkpointed(m)
+	if j.rival != nil {
+		a.spawn(func(ctx context.Context) { a.seal(ctx, j, m.Sequence) })
+		a.gaveUp(j, container.Exit{Code: 137, Signal: 9, Finished: now}, stop.Why)
+		return
+	}
 	if st.Intent == qos.IntentCancel {
 		a.conclude(j, container.Exit{Code: 137, Signal: 9, Finished: now}, string(qos.IntentCancel))
 		return
@@ -178,6 +244,9 @@ func (a *Agent) suspended(j *job, m ckpt.Manifest) {
 	t := j.task(e.Task)
 	if t != nil && t.Exit == nil && !stop.Again {
 		code := 128 + stop.Signal
+		if stop.Leaves {
+			code = 0
+		}
 		t.Exit, t.Cause = &code, fmt.Sprintf("%s: suspended, %.1f s of CPU time are kept in checkpoint %d", stop.Why, m.CPU.Seconds(), m.Sequence)
 	}
 	if err := a.save(j); err != nil {
@@ -208,7 +277,9 @@ func (a *Agent) beginAgain(ctx context.Context, j *job, taskID string) {
 // same, as it was told to; the next one takes the running container over. The caller holds j.mu.
 func (a *Agent) notSuspended(j *job, l *live, why error) {
 	l.stopping = false
-	l.failed++
+	if !errors.Is(why, ckpt.ErrBusy) {
+		l.failed++
+	}
 	l.failedAt = time.Now()
 	stop := j.row.Local.Stop
 	j.row.Local.Stop = nil
@@ -221,7 +292,7 @@ func (a *Agent) notSuspended(j *job, l *live, why error) {
 		return
 	}
 	t := j.task(j.status().Execution.Task)
-	if stop != nil && !stop.Again && t != nil && t.Exit == nil && !errors.Is(why, ckpt.ErrBusy) {
+	if stop != nil && !stop.Again && !stop.Leaves && t != nil && t.Exit == nil && !errors.Is(why, ckpt.ErrBusy) {
 		code := 128 + stop.Signal
 		t.Left = true
 		t.Exit, t.Cause = &code, fmt.Sprintf("%s; its state could not be saved (%s): it runs on for the next task", stop.Why, why)

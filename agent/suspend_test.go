@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +29,7 @@ import (
 type fakeKeeper struct {
 	engine engine // set by giveDocker
 	groups *cgroup.FS
+	node   string
 
 	mu       sync.Mutex
 	list     []ckpt.Manifest
@@ -33,13 +37,28 @@ type fakeKeeper struct {
 	take     func(ctx context.Context, n int) error // before anything is done; nil: it succeeds
 	restore  func(r ckpt.Ref) error
 	back     error
+	halfway  error                                   // what Take returns when the container has ended
+	complete func(r ckpt.Ref) (ckpt.Manifest, error) // after that
 	restored []ckpt.Ref
 	finished []ckpt.Manifest // what Recover returns
+	failed   ckpt.RecoverError
+	takeUp   func(ctx context.Context, r ckpt.Ref) (ckpt.Manifest, error)
+	pruned   int
+	class    ckpt.Class
+	none     atomic.Bool // no driver has passed
+
+	restoring func(ctx context.Context) error // before anything is done; nil: it goes on
 }
 
-func (*fakeKeeper) Test(context.Context) ckpt.Report { return ckpt.Report{Driver: "fake"} }
-func (*fakeKeeper) Report() ckpt.Report              { return ckpt.Report{Driver: "fake"} }
-func (*fakeKeeper) Prepare(*container.Spec) error    { return nil }
+func (k *fakeKeeper) Test(context.Context) ckpt.Report { return k.Report() }
+func (*fakeKeeper) Prepare(*container.Spec) error      { return nil }
+
+func (k *fakeKeeper) Report() ckpt.Report {
+	if k.none.Load() {
+		return ckpt.Report{}
+	}
+	return ckpt.Report{Driver: "fake", Class: k.class}
+}
 
 func (k *fakeKeeper) Take(ctx context.Context, o ckpt.Order) (ckpt.Manifest, error) {
 	k.mu.Lock()
@@ -69,22 +88,42 @@ func (k *fakeKeeper) Take(ctx context.Context, o ckpt.Order) (ckpt.Manifest, err
 	defer k.mu.Unlock()
 	m := ckpt.Manifest{
 		Job: o.Job, Name: o.Name, Sequence: n, Execution: o.Execution, Incarnation: o.Incarnation, CPU: o.Base + counter - o.Zero, Kept: o.Keep,
-		Counter: counter, Container: ckpt.Container{ID: o.Container}, Taken: time.Now(), Reason: o.Reason,
+		Node: k.node, Counter: counter, Container: ckpt.Container{ID: o.Container}, Taken: time.Now(), Reason: o.Reason,
+	}
+	if k.halfway != nil {
+		return m, k.halfway
 	}
 	k.list = append(k.list, m)
 	return m, nil
 }
 
-func (k *fakeKeeper) Seal(_ context.Context, r ckpt.Ref) (ckpt.Manifest, string, error) {
-	return ckpt.Manifest{}, fmt.Sprintf("digest-%d", r.Sequence), nil
+func (k *fakeKeeper) Complete(_ context.Context, r ckpt.Ref) (ckpt.Manifest, error) {
+	return k.complete(r)
 }
-func (*fakeKeeper) Restorable(context.Context, ckpt.Ref, container.Spec) error { return nil }
+
+func (k *fakeKeeper) Seal(ctx context.Context, r ckpt.Ref) (ckpt.Manifest, string, error) {
+	m, digest, err := k.Describe(ctx, r)
+	return m, digest, err
+}
+
+func (k *fakeKeeper) Restorable(context.Context, ckpt.Ref, container.Spec) error {
+	if k.none.Load() {
+		return ckpt.ErrDisabled
+	}
+	return nil
+}
 
 func (k *fakeKeeper) Restore(ctx context.Context, r ckpt.Ref, s container.Spec) (ckpt.Restored, error) {
 	k.mu.Lock()
 	fail := k.restore
 	k.restored = append(k.restored, r)
+	wait := k.restoring
 	k.mu.Unlock()
+	if wait != nil {
+		if err := wait(ctx); err != nil {
+			return ckpt.Restored{}, err
+		}
+	}
 	if fail != nil {
 		if err := fail(r); err != nil {
 			return ckpt.Restored{}, err
@@ -120,17 +159,49 @@ func (k *fakeKeeper) Remove(_ context.Context, r ckpt.Ref) error {
 	k.list = slices.DeleteFunc(k.list, func(m ckpt.Manifest) bool { return m.Job == r.Job && m.Sequence == r.Sequence })
 	return nil
 }
-func (*fakeKeeper) Prune(context.Context, func(string) bool) error { return nil }
 
 func (k *fakeKeeper) Recover(context.Context) ([]ckpt.Manifest, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.failed != nil {
+		return k.finished, k.failed
+	}
 	return k.finished, nil
 }
 
-func (k *fakeKeeper) held() []ckpt.Manifest {
-	list, _ := k.List(context.Background(), "")
-	return list
+func (k *fakeKeeper) Describe(ctx context.Context, r ckpt.Ref) (ckpt.Manifest, string, error) {
+	list, err := k.List(ctx, r.Job)
+	for _, m := range list {
+		if m.Sequence == r.Sequence {
+			b, err := json.Marshal(m)
+			return m, fmt.Sprintf("%x", sha256.Sum256(b)), err
+		}
+	}
+	return ckpt.Manifest{}, "", errors.Join(ckpt.ErrNone, err)
+}
+
+func (k *fakeKeeper) Send(ctx context.Context, r ckpt.Ref, w io.Writer, _ ckpt.SendOptions) error {
+	m, _, err := k.Describe(ctx, r)
+	if err == nil {
+		err = json.NewEncoder(w).Encode(m)
+	}
+	return err
+}
+
+func (k *fakeKeeper) Fetch(ctx context.Context, o ckpt.FetchOptions) (f ckpt.Fetched, err error) {
+	r, err := o.Open(ctx, ckpt.Position{})
+	if err != nil {
+		return f, err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	if err := json.NewDecoder(r).Decode(&f.Manifest); err != nil {
+		return f, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.list = append(k.list, f.Manifest)
+	k.taken = max(k.taken, f.Manifest.Sequence)
+	return f, nil
 }
 
 func (k *fakeKeeper) clear(ctx context.Context) error {
@@ -158,7 +229,10 @@ func (n *node) giveDocker(a *Agent) {
 		n.t.Fatal(err)
 	}
 	a.engines.docker, a.engines.keeper = e, n.keeper
-	n.keeper.engine, n.keeper.groups = e, a.engines.cgroups
+	if n.wrap != nil {
+		a.engines.docker = n.wrap(e)
+	}
+	n.keeper.engine, n.keeper.groups, n.keeper.node = e, a.engines.cgroups, n.cfg.Node
 }
 
 // testDocker is testNode with a second engine that can checkpoint, as far as the agent can tell.
@@ -209,36 +283,13 @@ func TestStoppedTaskIsSuspendedAndGoesOn(t *testing.T) {
 		t.Errorf("second task: code %d, output %q", code, out)
 	}
 	v = n.await(idA, "completed", inPhase(qos.PhaseCompleted))
-	if v.Tally.Succeeded != 1 || v.Tally.Failed != 0 || v.Runs[0].Parts != 2 || v.Account.Live != 2 {
+	if v.Tally.Succeeded != 1 || v.Tally.Failed != 0 || v.Runs[0].Parts != 2 || v.Account.Live.N != 2 {
 		t.Errorf("at the end: %+v", v)
 	}
-	if e := v.Account.Entries[2]; e.Base.Seconds() != had || v.Runs[0].CPU < had {
+	if e := v.Account.Entries[v.Account.Live]; e.Base.Seconds() != had || v.Runs[0].CPU < had {
 		t.Errorf("account %+v, had %g", v.Account, had)
 	}
 	n.poll("its checkpoints are gone", func() bool { return len(k.held()) == 0 })
-}
-
-func TestContainerThatCannotBeSavedRunsOn(t *testing.T) {
-	t.Parallel()
-	k := &fakeKeeper{take: func(context.Context, int) error { return fmt.Errorf("%w: file locks", ckpt.ErrDump) }}
-	n := testDocker(t, k, nil)
-	n.submit(idA, dockerJob(`echo begun; exec sleep 1000`))
-	s, _ := n.claim(idA, "t1")
-	v := n.await(idA, "running", func(j api.Job) bool { return j.Progress > 0 })
-	stop(t, s, "t1")
-	if _, _, code := n.read(s, "t1"); code != 143 {
-		t.Errorf("code %d", code)
-	}
-	id := n.agent.show(n.agent.jobs.get(idA), true).Container
-	n.claim(idA, "t2")
-	v = n.await(idA, "held for the next task", func(j api.Job) bool { return j.Phase == qos.PhaseRunning })
-	if w := n.agent.show(n.agent.jobs.get(idA), true); w.Container != id || v.Epoch != 1 {
-		t.Errorf("runs in %s, was %s: %+v", w.Container, id, v)
-	}
-	x := n.agent.explain(n.agent.jobs.get(idA))
-	if !slices.ContainsFunc(x.Events, func(e api.Event) bool { return strings.Contains(e.Text, "file locks") }) {
-		t.Errorf("the reason is not said: %+v", x.Events)
-	}
 }
 
 func TestWhatCannotBeRestoredFallsBack(t *testing.T) {
@@ -255,14 +306,21 @@ func TestWhatCannotBeRestoredFallsBack(t *testing.T) {
 			}
 			return nil
 		}, []int{2, 1}, true},
-		"to a fresh start":    {func(ckpt.Ref) error { return bad }, []int{2, 1}, false},
-		"not when in trouble": {nil, nil, true},
+		"to a fresh start":                    {func(ckpt.Ref) error { return bad }, []int{2, 1}, false},
+		"not when in trouble":                 {nil, nil, true},
+		"not when the disk is full":           {once(fmt.Errorf("%w: changed files: %w", ckpt.ErrRestore, ckpt.ErrSpace)), []int{2, 2}, true},
+		"not when the image can't be pulled":  {once(fmt.Errorf("%w: %w", ckpt.ErrRestore, container.ErrNoImage)), []int{2, 2}, true},
+		"not when it takes too long once":     {once(fmt.Errorf("%w: %w", ckpt.ErrRestore, ckpt.ErrTime)), []int{2, 2}, true},
+		"not when the way back is in trouble": {once(bad), []int{2, 2}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tries := 0
 			k := &fakeKeeper{back: bad}
 			k.restore = c.restore
+			if strings.HasPrefix(name, "not when the way back") {
+				k.back = errors.New("docker daemon does not answer")
+			}
 			if c.restore == nil { // the daemon is away twice: nothing is wrong with the checkpoint
 				k.restore = func(ckpt.Ref) error {
 					if tries++; tries <= 1 {

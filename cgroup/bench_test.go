@@ -24,9 +24,16 @@ func cpuTime(b *testing.B) int64 {
 // chunk is how many calls are timed at once.
 const chunk = 100
 
+const (
+	mostReading = 1.6 // times the bare preads: what a reading may cost
+	enough      = 20  // chunks, for a median that says something
+)
+
 // versus runs the bare system calls and ours in turn, in the same minute on the same thread, and reports the median of the ratios.
-// The machine's load is reported beside it: figures count below 4.
-func versus(b *testing.B, bare, ours func(i int)) {
+// The machine's load is reported beside it: figures count below 4. A ratio above most, or an allocation, fails the benchmark, whatever the
+// load: both sides have it. 0: no bound.
+func versus(b *testing.B, most float64, bare, ours func(i int)) {
+	b.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var ratios, limit, cost []float64
@@ -44,10 +51,17 @@ func versus(b *testing.B, bare, ours func(i int)) {
 		ratios = append(ratios, float64(t2-t1)/float64(t1-t0))
 	}
 	b.ReportMetric(0, "ns/op") // an iteration is a chunk of both
-	b.ReportMetric(median(ratios), "x_bare")
+	ratio, allocs := median(ratios), testing.AllocsPerRun(chunk, func() { ours(0) })
+	if most > 0 && len(ratios) >= enough && ratio > most {
+		b.Errorf("%.2f times the bare system calls, more than %g", ratio, most)
+	}
+	if allocs > 0 {
+		b.Errorf("%g allocations", allocs)
+	}
+	b.ReportMetric(ratio, "x_bare")
 	b.ReportMetric(median(limit), "bare-cpu-ns")
 	b.ReportMetric(median(cost), "ours-cpu-ns")
-	b.ReportMetric(testing.AllocsPerRun(chunk, func() { ours(0) }), "ours-allocs")
+	b.ReportMetric(allocs, "ours-allocs")
 	b.ReportMetric(load(), "load1")
 }
 
@@ -120,7 +134,7 @@ func BenchmarkSample(b *testing.B) {
 	}
 	var buf [statSize]byte
 	var s Sample
-	versus(b, func(i int) {
+	versus(b, mostReading, func(i int) {
 		for _, fd := range fds[i%len(fds)] {
 			if _, err := syscall.Pread(fd, buf[:], 0); err != nil {
 				b.Fatal(err)
@@ -147,7 +161,7 @@ func BenchmarkUsage(b *testing.B) {
 	}
 	defer r.Close()
 	var buf [statSize]byte
-	versus(b, func(int) {
+	versus(b, mostReading, func(int) {
 		if _, err := syscall.Pread(fd, buf[:], 0); err != nil {
 			b.Fatal(err)
 		}
@@ -176,7 +190,7 @@ func BenchmarkResize(b *testing.B) {
 	texts := [2][]byte{[]byte("50000"), []byte("60000")}
 	cpus := [2]float64{0.5, 0.6}
 	turn := 0
-	versus(b, func(i int) {
+	versus(b, 0, func(i int) {
 		if _, err := syscall.Pwrite(fd, texts[i%2], 0); err != nil {
 			b.Fatal(err)
 		}
@@ -206,7 +220,7 @@ func BenchmarkUnchanged(b *testing.B) {
 		b.Fatal(err)
 	}
 	var buf [64]byte
-	versus(b, func(int) {
+	versus(b, 0, func(int) {
 		for _, fd := range fds {
 			if _, err := syscall.Pread(fd, buf[:], 0); err != nil {
 				b.Fatal(err)

@@ -28,19 +28,39 @@ func parseFrozen(b []byte) bool {
 	return false
 }
 
+// Freezer is how the cgroups of a hierarchy are frozen: On written to <Mount><path of a cgroup>/<File>, and Off to let it go on.
+type Freezer struct {
+	Mount      string
+	Controller string // as /proc/PID/cgroup names the hierarchy; "": the unified one
+	File       string
+	On, Off    string
+}
+
+// Freezer is this host's; false: it has none.
+func (f *FS) Freezer() (Freezer, bool) {
+	switch h := f.freezer; {
+	case h == nil:
+		return Freezer{}, false
+	case h.unified:
+		return Freezer{Mount: h.dir, File: "cgroup.freeze", On: "1", Off: "0"}, true
+	default:
+		return Freezer{Mount: h.dir, Controller: "freezer", File: "freezer.state", On: "FROZEN", Off: "THAWED"}, true
+	}
+}
+
 // freeze stops all that run in the cgroup at path, as far as the host can, so that none forks while they are killed, and none of their pids is taken by another process.
 // It returns whether all are and stay alive until they are let go, and what lets them go: v1 delivers SIGKILL only then, v2 at once.
 func (f *FS) freeze(ctx context.Context, path string) (whole bool, thaw func() error) {
-	file, on, off, state := "freezer.state", "FROZEN", "THAWED", "freezer.state"
-	h := f.freezer
-	if h == nil {
+	z, ok := f.Freezer()
+	if !ok {
 		return false, func() error { return nil }
 	}
+	h, state := f.freezer, z.File
 	if h.unified {
-		file, on, off, state = "cgroup.freeze", "1", "0", "cgroup.events"
+		state = "cgroup.events"
 	}
 	dir := h.at(path)
-	if err := f.writeOnce(dir, file, on); err != nil {
+	if err := f.writeOnce(dir, z.File, z.On); err != nil {
 		f.log.Debug("cgroup can't be frozen, killing without", "dir", dir, "err", err)
 		return false, func() error { return nil }
 	}
@@ -54,7 +74,7 @@ func (f *FS) freeze(ctx context.Context, path string) (whole bool, thaw func() e
 	if err != nil {
 		f.log.Debug("cgroup is not wholly frozen, killing all the same", "dir", dir, "err", err)
 	}
-	return err == nil && !h.unified, func() error { return f.thaw(dir, file, off) }
+	return err == nil && !h.unified, func() error { return f.thaw(dir, z.File, z.Off) }
 }
 
 // thaw lets all below dir run again, those too that somebody had frozen before, for example to take a checkpoint: a frozen process of v1 does not die.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
 
@@ -34,6 +35,7 @@ type FS struct {
 
 	tick   int64 // nanoseconds of one USER_HZ tick; 0: not known
 	pwrite func(fd int, b []byte, off int64) (int, error)
+	bufs   *sync.Pool // of *[statSize]byte
 }
 
 // hierarchy is one mounted cgroup hierarchy.
@@ -45,7 +47,7 @@ type hierarchy struct {
 
 // New finds the cgroup hierarchies under o.Root. It writes nothing. A host without a cpu and a cpuacct controller is an error.
 func New(o Options) (*FS, error) {
-	f := &FS{root: o.Root, proc: o.Proc, log: o.Logger, pwrite: syscall.Pwrite}
+	f := &FS{root: o.Root, proc: o.Proc, log: o.Logger, pwrite: syscall.Pwrite, bufs: &sync.Pool{}}
 	if f.root == "" {
 		f.root = defaultRoot
 	}

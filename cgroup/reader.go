@@ -22,10 +22,10 @@ type Reader struct {
 	v2   bool
 
 	mu    sync.Mutex
-	usage kernFile // v1: cpuacct.usage; v2: cpu.stat of CPUAcct, if that is another cgroup than CPU
-	acct  kernFile // v1: cpuacct.stat
-	stat  kernFile // cpu.stat of CPU: throttling, and with v2, unless usage is open, CPU time
-	buf   [statSize]byte
+	usage kernFile   // v1: cpuacct.usage; v2: cpu.stat of CPUAcct, if that is another cgroup than CPU
+	acct  kernFile   // v1: cpuacct.stat
+	stat  kernFile   // cpu.stat of CPU: throttling, and with v2, unless usage is open, CPU time
+	bufs  *sync.Pool // of *[statSize]byte, of all readers together: a kilobyte for each of a thousand is a megabyte
 }
 
 // OpenReader opens the counters of g. ErrGone if the cgroup is not there.
@@ -38,7 +38,7 @@ func (f *FS) OpenReader(g Group) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{tick: f.tick, v2: f.cpuacct.unified, usage: kernFile{fd: -1}, acct: kernFile{fd: -1}, stat: kernFile{fd: -1}}
+	r := &Reader{bufs: f.bufs, tick: f.tick, v2: f.cpuacct.unified, usage: kernFile{fd: -1}, acct: kernFile{fd: -1}, stat: kernFile{fd: -1}}
 	open := func(k *kernFile, dir, name string) {
 		if err == nil {
 			*k, err = openKern(dir, name, unix.O_RDONLY)
@@ -81,26 +81,36 @@ func (f *FS) dirs(g Group) (cpu, acct string, err error) {
 func (r *Reader) Read(s *Sample) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	buf := r.borrow()
+	defer r.bufs.Put(buf)
 	*s = Sample{}
 	switch {
 	case !r.v2:
-		if err := r.readAcct(s); err != nil {
+		if err := r.readAcct(s, buf); err != nil {
 			return err
 		}
-		return r.readThrottling(s)
+		return r.readThrottling(s, buf)
 	case r.usage.name == "":
-		return r.readTime(&r.stat, s)
+		return r.readTime(&r.stat, s, buf)
 	}
-	if err := r.readTime(&r.usage, s); err != nil {
+	if err := r.readTime(&r.usage, s, buf); err != nil {
 		return err
 	}
 	s.Periods, s.Throttled, s.ThrottledTime = 0, 0, 0 // of the cgroup that is counted
-	return r.readThrottling(s)
+	return r.readThrottling(s, buf)
+}
+
+// borrow is a buffer, to be put back.
+func (r *Reader) borrow() *[statSize]byte {
+	if b, ok := r.bufs.Get().(*[statSize]byte); ok {
+		return b
+	}
+	return new([statSize]byte)
 }
 
 // readTime reads all of a cpu.stat of v2.
-func (r *Reader) readTime(k *kernFile, s *Sample) error {
-	b, err := k.read(r.buf[:])
+func (r *Reader) readTime(k *kernFile, s *Sample, buf *[statSize]byte) error {
+	b, err := k.read(buf[:])
 	if err != nil {
 		return err
 	}
@@ -112,11 +122,11 @@ func (r *Reader) readTime(k *kernFile, s *Sample) error {
 }
 
 // readThrottling reads the throttling from the cpu.stat of the limited cgroup, if there is one.
-func (r *Reader) readThrottling(s *Sample) error {
+func (r *Reader) readThrottling(s *Sample, buf *[statSize]byte) error {
 	if r.stat.name == "" {
 		return nil
 	}
-	b, err := r.stat.read(r.buf[:])
+	b, err := r.stat.read(buf[:])
 	if err != nil {
 		return err
 	}
@@ -129,8 +139,8 @@ func (r *Reader) readThrottling(s *Sample) error {
 }
 
 // readAcct reads the two files of v1's cpuacct controller.
-func (r *Reader) readAcct(s *Sample) error {
-	b, err := r.usage.read(r.buf[:])
+func (r *Reader) readAcct(s *Sample, buf *[statSize]byte) error {
+	b, err := r.usage.read(buf[:])
 	if err != nil {
 		return err
 	}
@@ -138,7 +148,7 @@ func (r *Reader) readAcct(s *Sample) error {
 	if s.Usage, err = parseUsage(b); err != nil {
 		return fmt.Errorf("parse %s: %w", r.usage.name, err)
 	}
-	if b, err = r.acct.read(r.buf[:]); err != nil {
+	if b, err = r.acct.read(buf[:]); err != nil {
 		return err
 	}
 	if r.tick == 0 {
@@ -154,6 +164,8 @@ func (r *Reader) readAcct(s *Sample) error {
 func (r *Reader) Usage() (time.Duration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	buf := r.borrow()
+	defer r.bufs.Put(buf)
 	k, parse := &r.usage, parseUsage
 	if r.v2 {
 		parse = parseUsageUsec
@@ -161,7 +173,7 @@ func (r *Reader) Usage() (time.Duration, error) {
 			k = &r.stat
 		}
 	}
-	b, err := k.read(r.buf[:])
+	b, err := k.read(buf[:])
 	if err != nil {
 		return 0, err
 	}

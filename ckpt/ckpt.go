@@ -6,6 +6,9 @@
 // everything back, writes the manifest, syncs and renames; it runs beside the restore. A partial checkpoint has its plan in it, by
 // which Recover finishes or undoes what an agent that was killed had begun.
 //
+// Checkpoints go from node to node as streams (Send, Fetch); how those travel is the caller's affair. What comes in has the name
+// <sequence>.fetch until it is whole, synced and what its digest says.
+//
 // CPU time is exact: the embodied CPU time is read while the processes are frozen, and the counter's reading when a restored process is let go
 // is what its own CPU time counts from, so that what CRIU itself burns is in neither.
 //
@@ -32,7 +35,20 @@ var (
 	ErrSpace    = errors.New("no space for the checkpoint")      //
 	ErrDump     = errors.New("checkpoint was not taken")         // the container goes on running
 	ErrRestore  = errors.New("checkpoint could not be restored") // the new container does not run
+	ErrTime     = errors.New("its time limit has passed")        // a restore's: on another node it may do
+	ErrStopped  = errors.New("container is stopped, and its checkpoint is not complete yet")
 )
+
+// BackError is a checkpoint that was not taken after all, when its container had ended already: it was restored where it was, and runs on. It
+// wraps ErrDump.
+type BackError struct {
+	Since    time.Time     // an end of the container before that is none
+	Overhead time.Duration // CPU time of the way back, which the container's counter has and the job has not had
+	Err      error
+}
+
+func (e *BackError) Error() string { return e.Err.Error() }
+func (e *BackError) Unwrap() error { return e.Err }
 
 // Order says what to checkpoint.
 type Order struct {
@@ -46,6 +62,7 @@ type Order struct {
 	Base, Zero  time.Duration   // of the incarnation's account: embodied CPU time = Base + counter when frozen − Zero
 	Keep        bool            // the container goes on running
 	Allow       Allow           // what the job allows CRIU to do
+	After       int             // the highest sequence of the job that is known, of whatever node: this one's is above it
 	Spec        json.RawMessage // the job, for whoever restores it
 	Reason      string          // in words
 }
@@ -99,7 +116,9 @@ type Container struct {
 	TTY     bool     `json:"tty,omitempty"`
 	Stdin   bool     `json:"stdin,omitempty"`
 	Init    bool     `json:"init,omitempty"`
-	Cgroup  string   `json:"cgroup"` // whose counter was read
+	// StatContainer is the container in whose cgroup the kernel counts it, and Cgroup the cgroup whose counter was read: its execution's.
+	StatContainer string `json:"stat_container"`
+	Cgroup        string `json:"cgroup"`
 	// Volumes are those without a name of their own, by destination: a restored container gets the same ones.
 	Volumes map[string]string `json:"volumes,omitempty"`
 }

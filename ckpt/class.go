@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -90,20 +91,38 @@ func criuVersion(out []byte) string {
 	return ""
 }
 
-// differs says in words what two nodes do not have in common that a restore needs. Docker's own version may differ: it is CRIU and runc that
-// read a checkpoint.
+// Digest is what nodes tell each other of their class: nodes with the same one can restore each other's checkpoints.
+func (c Class) Digest() (d [8]byte) {
+	h := sha256.New()
+	for _, f := range c.needed() {
+		fmt.Fprintf(h, "%s %d %s\n", f.name, len(f.value), f.value)
+	}
+	copy(d[:], h.Sum(nil))
+	return d
+}
+
+// Compatible says why a node of class c can't restore a checkpoint that was taken on one of class taken, in words; nil: nothing is known against it.
+func (c Class) Compatible(taken Class) error {
+	if d := differs(taken, c); len(d) > 0 {
+		return refuse("it was taken on another kind of node: %s", strings.Join(d, "; "))
+	}
+	return nil
+}
+
+type feature struct{ name, value string }
+
+// needed is what two nodes must have in common. Docker's own version may differ: it is CRIU and runc that read a checkpoint.
+func (c Class) needed() []feature {
+	return []feature{{"driver", c.Driver}, {"architecture", c.Arch}, {"CPU features", c.CPU}, {"kernel", c.Kernel}, {"CRIU", c.CRIU}, {"runc", c.Runc}}
+}
+
+// differs says in words what two nodes do not have in common that a restore needs.
 func differs(taken, here Class) []string {
 	var out []string
-	for _, f := range []struct{ name, taken, here string }{
-		{"driver", taken.Driver, here.Driver},
-		{"architecture", taken.Arch, here.Arch},
-		{"CPU features", taken.CPU, here.CPU},
-		{"kernel", taken.Kernel, here.Kernel},
-		{"CRIU", taken.CRIU, here.CRIU},
-		{"runc", taken.Runc, here.Runc},
-	} {
-		if f.taken != f.here {
-			out = append(out, fmt.Sprintf("%s %s, here %s", f.name, cmp.Or(f.taken, "unknown"), cmp.Or(f.here, "unknown")))
+	other := here.needed()
+	for n, f := range taken.needed() {
+		if f.value != other[n].value {
+			out = append(out, fmt.Sprintf("%s %s, here %s", f.name, cmp.Or(f.value, "unknown"), cmp.Or(other[n].value, "unknown")))
 		}
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"qosctl/cgroup"
+	"qosctl/ckpt/ociruntime"
 	"qosctl/container"
 )
 
@@ -58,38 +59,66 @@ func (c conf) writeCRIU(lines []string) error {
 	return writeFile(c.criu(), []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
-// writeHook writes the script that CRIU runs at each stage of a restore. When all is restored and nothing runs yet, it takes CRIU and
-// itself out of the container's cgroup, where runc has put them, and notes the counter: what is counted from there on is the job's own.
-// CRIU reads its configuration twice and runs the script twice: the second time counts.
-func (c conf) writeHook(fs *cgroup.FS, g cgroup.Group, zero string) error {
+// hook is what the script that CRIU runs at each stage of a restore does when all is restored and nothing runs yet. It takes CRIU and itself out
+// of the container's cgroup, where runc has put them, and notes the counter: what is counted from there on is the job's own. CRIU reads
+// its configuration twice and runs the script twice: the second time counts.
+type hook struct {
+	counter string // copied to zero
+	mount   string // of its hierarchy
+	zero    string
+	frozen  string // the processes stay frozen, and how to let them go is written here; "": they run
+	freezer cgroup.Freezer
+}
+
+// writeHook writes the script of a restore; held: the processes are to stay frozen.
+func (c conf) writeHook(fs *cgroup.FS, g cgroup.Group, work string, held bool) error {
 	counter, mount, err := fs.CounterFile(g)
 	if err != nil {
 		return err
 	}
-	return writeFile(c.hook(), []byte(hookScript(filepath.Join(mount, "cgroup.procs"), counter, zero)), 0o700)
+	h := hook{counter: counter, mount: mount, zero: filepath.Join(work, zeroName)}
+	if z, ok := fs.Freezer(); ok && held {
+		h.frozen, h.freezer = filepath.Join(work, ociruntime.FrozenName), z
+	}
+	return writeFile(c.hook(), []byte(h.script()), 0o700)
 }
 
-// hookScript is the script: procs takes CRIU and the script out of the container's cgroup, counter is copied to zero.
-func hookScript(procs, counter, zero string) string {
-	return fmt.Sprintf(`#!/bin/sh
+func (h hook) script() string {
+	s := fmt.Sprintf(`#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = pre-resume ] || exit 0
 # CRIU makes the network namespace of a container without a network anew, and leaves its loopback down.
 nsenter -t "$CRTOOLS_INIT_PID" -n ip link set lo up 2>/dev/null
-echo $$ >%[1]s
-p=$PPID
-for _ in 1 2 3; do
-	read -r comm </proc/$p/comm || break
-	case $comm in criu | sh | dash | bash | busybox) ;; *) break ;; esac
-	echo $p >%[1]s
-	read -r stat </proc/$p/stat || break
-	stat=${stat##*) }
-	stat=${stat#* }
-	p=${stat%%%% *}
-done
+leave() {
+	echo $$ >"$1"
+	p=$PPID
+	for _ in 1 2 3; do
+		read -r comm </proc/$p/comm || break
+		case $comm in criu | sh | dash | bash | busybox) ;; *) break ;; esac
+		echo $p >"$1"
+		read -r stat </proc/$p/stat || break
+		stat=${stat##*) }
+		stat=${stat#* }
+		p=${stat%%%% *}
+	done
+}
+leave %[1]s
 read -r name value <%[2]s
 echo "$name $value" >%[3]s
-exit 0
-`, quote(procs), quote(counter), quote(zero))
+`, quote(filepath.Join(h.mount, "cgroup.procs")), quote(h.counter), quote(h.zero))
+	if h.frozen != "" {
+		s += fmt.Sprintf(`# A container that is created restored runs from its start on.
+while IFS=: read -r _ names path; do
+	case ,$names, in ,%[1]s,) break ;; esac
+done </proc/$CRTOOLS_INIT_PID/cgroup
+[ "${path:-/}" = / ] && exit 0
+leave %[2]s
+while read -r p; do # what CRIU has started
+	read -r comm </proc/$p/comm && [ "$comm" = criu ] && echo $p >%[2]s
+done <%[3]s"$path"/cgroup.procs
+echo %[4]s %[3]s"$path"/%[5]s >%[6]s && echo %[7]s >%[3]s"$path"/%[5]s
+`, h.freezer.Controller, quote(filepath.Join(h.freezer.Mount, "cgroup.procs")), quote(h.freezer.Mount), h.freezer.Off, h.freezer.File, quote(h.frozen), h.freezer.On)
+	}
+	return s + "exit 0\n"
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

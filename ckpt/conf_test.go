@@ -112,7 +112,7 @@ func TestHook(t *testing.T) {
 		{"pre-resume", "usage_usec 5000\nuser_usec 1\n", "usage_usec 5000"},
 		{"post-resume", "9\n", "usage_usec 5000"},
 	} {
-		script := write("hook", hookScript(procs, write("counter", c.text), zero))
+		script := write("hook", hook{counter: write("counter", c.text), mount: filepath.Dir(procs), zero: zero}.script())
 		cmd := exec.CommandContext(t.Context(), "sh", script)
 		cmd.Env = []string{"CRTOOLS_SCRIPT_ACTION=" + c.stage}
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {

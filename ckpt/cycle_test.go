@@ -78,7 +78,7 @@ type rig struct {
 
 // drivers that work on this node.
 func drivers() []string {
-	if os.Getenv("QOSCTL_NODE") == "trixie" {
+	if os.Getenv("QOSCTL_E2E_NODE") == "trixie" {
 		return []string{"runtime", "docker"}
 	}
 	return []string{"runtime"}
@@ -182,6 +182,9 @@ func (r *rig) next(s container.Spec, sealFirst bool) Manifest {
 	}
 	r.n++
 	r.base, r.zero = m.CPU, out.Zero
+	if m.Dump.Frozen <= 0 || m.Dump.Pages == 0 || m.Dump.Whole < m.Dump.Frozen || out.Stats.Restore <= 0 || out.Stats.Pages == 0 {
+		r.t.Errorf("CRIU's statistics: %+v, %+v", m.Dump, out.Stats)
+	}
 	if _, _, err := r.k.Seal(r.t.Context(), m.ref()); err != nil {
 		r.t.Fatalf("seal: %v", err)
 	}

@@ -68,6 +68,8 @@ const (
 	pidName    = "pid"  // of the process that dumps: pid and start time, for a Keeper that comes later
 	zeroName   = "zero" // the counter when the processes were let go
 	dumpDone   = "Dumping finished successfully"
+
+	restoreDone = "Restore finished successfully"
 )
 
 // base is what both drivers have.
@@ -80,8 +82,8 @@ type base struct {
 
 // newDrivers are the drivers in the order in which they are tried.
 func newDrivers(o Options) []driver {
-	b := base{docker: o.Docker, cgroups: o.Cgroups, conf: filepath.Join(o.Dir, confDir), proc: cmp.Or(o.Proc, "/proc")}
-	return []driver{&runtimeDriver{base: b, runtime: o.Runtime}, &dockerDriver{base: b}}
+	b := base{docker: o.Docker, cgroups: o.Cgroups, conf: filepath.Join(o.Dir, o.conf()), proc: cmp.Or(o.Proc, "/proc")}
+	return []driver{&runtimeDriver{base: b, runtime: o.Runtime, helper: o.Helper}, &dockerDriver{base: b}}
 }
 
 func (b base) confOf(id string) conf { return conf{b.conf, id} }
@@ -145,16 +147,16 @@ func (b base) exited(ctx context.Context, id string) error {
 	}
 }
 
-// runs checks that a restored container does.
-func (b base) runs(ctx context.Context, id string) error {
-	c, err := b.docker.ContainerInspect(ctx, id)
+// runs checks that a restored container does, or did: a job that was checkpointed at its end has ended again by now.
+func (b base) runs(ctx context.Context, r restore) error {
+	c, err := b.docker.ContainerInspect(ctx, r.Container)
 	if err != nil {
-		return fmt.Errorf("look at container %s: %w", id, err)
+		return fmt.Errorf("look at container %s: %w", r.Container, err)
 	}
-	if !c.State.Running || c.State.Pid <= 0 {
-		return fmt.Errorf("container %s is %s", id, c.State.Status)
+	if c.State.Running && c.State.Pid > 0 || !c.State.Running && succeeded(filepath.Join(r.Work, restoreLog), restoreDone) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("container %s is %s (exit code %d)", r.Container, c.State.Status, c.State.ExitCode)
 }
 
 // zero reads what the hook has written.
@@ -166,10 +168,10 @@ func (b base) zero(work string) (int64, error) {
 	return parseZero(strings.TrimSpace(string(text)))
 }
 
-// prepareRestore writes the configuration of a restore.
-func (b base) prepareRestore(r restore, more ...string) (conf, error) {
+// prepareRestore writes the configuration of a restore; held: the processes stay frozen until they are let go.
+func (b base) prepareRestore(r restore, held bool, more ...string) (conf, error) {
 	c := b.confOf(r.Container)
-	if err := c.writeHook(b.cgroups, r.Counter, filepath.Join(r.Work, zeroName)); err != nil {
+	if err := c.writeHook(b.cgroups, r.Counter, r.Work, held); err != nil {
 		return c, err
 	}
 	lines := append(criuOptions(r.Allow, b.v2()), "action-script "+c.hook())
@@ -180,24 +182,41 @@ func (b base) prepareRestore(r restore, more ...string) (conf, error) {
 }
 
 // begin starts a container that is to be restored. When ctx ends, whatever is restoring it is killed, with what it has made so far: Docker
-// would wait for it for ever.
+// would wait for it for ever. So is a CRIU that has outlived the runc that Docker says has failed.
 func (b base) begin(ctx context.Context, r restore, checkpoint string) error {
 	c, err := b.docker.ContainerInspect(ctx, r.Container)
 	if err != nil {
 		return fmt.Errorf("look at container %s: %w", r.Container, err)
 	}
-	return insist(ctx, func(ctx context.Context) {
+	end := func(ctx context.Context) {
 		b.endWork(ctx, c.ID, "restore", r.Work)
 		_ = b.cgroups.Kill(ctx, filepath.Join(c.HostConfig.CgroupParent, c.ID)) // most likely nothing is in it
-	}, func(ctx context.Context) error {
+	}
+	err = insist(ctx, end, func(ctx context.Context) error {
 		return b.docker.ContainerStart(ctx, r.Container, dcontainer.StartOptions{CheckpointID: checkpoint})
 	})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if now, lerr := b.docker.ContainerInspect(ctx, r.Container); lerr == nil && !now.State.Running {
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+		defer stop()
+		end(last)
+	}
+	return err
+}
+
+// endDump ends what is at work on a dump that has failed: CRIU outlives a runc that was killed, and would end the container later.
+func (b base) endDump(ctx context.Context, dockerID, work string) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer stop()
+	b.endWork(ctx, dockerID, "checkpoint", work)
 }
 
 // restored finishes a restore whose start was answered.
 func (b base) restored(ctx context.Context, r restore, begin time.Time, err error) (restored, error) {
 	if err == nil {
-		err = b.runs(ctx, r.Container)
+		err = b.runs(ctx, r)
 	}
 	if err != nil {
 		return restored{}, withLog(err, filepath.Join(r.Work, restoreLog))
@@ -228,12 +247,24 @@ type oneLine struct{ error }
 func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 func (e oneLine) Unwrap() error { return e.error }
 
+// ended says whether a dump has ended the container's processes. CRIU ends them when all images are written, the inventory last, and says so in
+// its log after that: one that was killed in between has not said it, and the images are all that there is of the job. ends waits a while
+// for the container's end.
+func ended(images, work string, ends func(within time.Duration) bool) bool {
+	if complete(images, work) {
+		return ends(undoTime)
+	}
+	return inventoried(images) && ends(killTime)
+}
+
 // complete says whether a dump was finished: CRIU says so at the end of its log.
 func complete(images, work string) bool {
-	if _, err := os.Stat(filepath.Join(images, "inventory.img")); err != nil {
-		return false
-	}
-	return succeeded(filepath.Join(work, dumpLog), dumpDone)
+	return inventoried(images) && succeeded(filepath.Join(work, dumpLog), dumpDone)
+}
+
+func inventoried(images string) bool {
+	i, err := os.Stat(filepath.Join(images, "inventory.img"))
+	return err == nil && i.Size() > 0
 }
 
 // process is a program that may outlive us, by its pid and start time.

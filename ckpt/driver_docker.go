@@ -3,6 +3,7 @@ package ckpt
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -92,11 +93,15 @@ func (d *dockerDriver) dump(ctx context.Context, o dump) (stats DumpStats, err e
 	if err := os.RemoveAll(own); err != nil { // of a dump that failed
 		return stats, fmt.Errorf("remove an old checkpoint of Docker's: %w", err)
 	}
-	dockerID := filepath.Base(filepath.Dir(filepath.Dir(own)))
+	dockerID, kept := filepath.Base(filepath.Dir(filepath.Dir(own))), filepath.Join(o.Work, "docker")
+	if err := describe(dockerID, kept); err != nil {
+		return stats, err
+	}
 	err = insist(ctx, func(ctx context.Context) { d.endWork(ctx, dockerID, "checkpoint", o.Work) }, func(ctx context.Context) error {
 		return d.docker.CheckpointCreate(ctx, o.Container, checkpoint.CreateOptions{CheckpointID: dockerCheckpoint, Exit: !o.Keep})
 	})
 	if err != nil {
+		d.endDump(ctx, dockerID, o.Work)
 		return stats, errors.Join(withLog(err, filepath.Join(o.Work, dumpLog)), os.RemoveAll(own))
 	}
 	if !o.Keep {
@@ -107,13 +112,39 @@ func (d *dockerDriver) dump(ctx context.Context, o dump) (stats DumpStats, err e
 	if err := os.Remove(l); err != nil { // a checkpoint has no links
 		return stats, fmt.Errorf("remove the link to the images: %w", err)
 	}
-	if err := os.CopyFS(filepath.Join(o.Work, "docker"), os.DirFS(own)); err != nil {
+	if err := errors.Join(os.RemoveAll(kept), os.CopyFS(kept, os.DirFS(own))); err != nil {
 		return stats, fmt.Errorf("keep Docker's part of the checkpoint: %w", err)
 	}
 	if err := os.RemoveAll(own); err != nil {
 		return stats, fmt.Errorf("remove Docker's part of the checkpoint: %w", err)
 	}
 	return readDump(o.Work), nil
+}
+
+// describe writes what Docker's part of a checkpoint will be, from runc's state of the container: where standard input and output lead. If
+// the dump is stopped when the processes are just gone Docker keeps nothing.
+func describe(dockerID, dir string) error {
+	root, err := rootOf(dockerID)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(root, dockerID, "state.json"))
+	if err != nil {
+		return fmt.Errorf("read runc's state of the container: %w", err)
+	}
+	var state struct {
+		Descriptors []string `json:"external_descriptors"`
+	}
+	if err := json.Unmarshal(b, &state); err != nil || len(state.Descriptors) != 3 {
+		return fmt.Errorf("runc's state of the container names %d descriptors, want 3 (%w)", len(state.Descriptors), err)
+	}
+	if b, err = json.Marshal(state.Descriptors); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("describe the checkpoint for Docker: %w", err)
+	}
+	return writeFile(filepath.Join(dir, "descriptors.json"), b, 0o600)
 }
 
 func (d *dockerDriver) restore(ctx context.Context, r restore) (out restored, err error) {
@@ -123,7 +154,7 @@ func (d *dockerDriver) restore(ctx context.Context, r restore) (out restored, er
 		return out, err
 	}
 	defer os.Remove(l) //nolint:errcheck // a link of ours
-	if _, err := d.prepareRestore(r, places(l, r.Work, restoreLog)...); err != nil {
+	if _, err := d.prepareRestore(r, false, places(l, r.Work, restoreLog)...); err != nil {
 		return out, err
 	}
 	own, err := d.own(ctx, r.Container)

@@ -23,6 +23,7 @@ import (
 type runtimeDriver struct {
 	base
 	runtime string // its name in Docker
+	helper  string // socket of who calls runc for us; "": we do
 }
 
 func (*runtimeDriver) name() string { return "runtime" }
@@ -55,24 +56,16 @@ func (d *runtimeDriver) dump(ctx context.Context, o dump) (stats DumpStats, err 
 	if err != nil {
 		return stats, fmt.Errorf("look at container %s: %w", o.Container, err)
 	}
-	root, err := rootOf(c.ID)
-	if err != nil {
-		return stats, err
-	}
 	if err := d.confOf(o.Container).writeCRIU(criuOptions(o.Allow, d.v2())); err != nil {
 		return stats, err
 	}
-	args := []string{"--root", root, "checkpoint", "--image-path", o.Images, "--work-path", o.Work}
-	if o.Keep {
-		args = append(args, "--leave-running")
+	order := dumpOrder{Container: c.ID, Images: o.Images, Work: o.Work, Keep: o.Keep, Locks: o.Allow.FileLocks, TCP: o.Allow.TCPEstablished}
+	take := order.run
+	if d.helper != "" {
+		take = func(ctx context.Context) error { return askDump(ctx, d.helper, order) }
 	}
-	if o.Allow.FileLocks {
-		args = append(args, "--file-locks")
-	}
-	if o.Allow.TCPEstablished {
-		args = append(args, "--tcp-established")
-	}
-	if err := runOutliving(ctx, o.Work, "runc", append(args, c.ID)...); err != nil {
+	if err := take(ctx); err != nil {
+		d.endDump(ctx, c.ID, o.Work)
 		return stats, withLog(err, filepath.Join(o.Work, dumpLog))
 	}
 	if !o.Keep {
@@ -85,7 +78,7 @@ func (d *runtimeDriver) dump(ctx context.Context, o dump) (stats DumpStats, err 
 
 func (d *runtimeDriver) restore(ctx context.Context, r restore) (restored, error) {
 	begin := time.Now()
-	c, err := d.prepareRestore(r)
+	c, err := d.prepareRestore(r, true) // Docker has our OCI runtime let them go
 	if err != nil {
 		return restored{}, err
 	}

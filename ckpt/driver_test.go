@@ -14,7 +14,7 @@ import (
 // needNode gives the options of a Keeper on the Docker of a test node, or skips the test.
 func needNode(t *testing.T) Options {
 	t.Helper()
-	if os.Getenv("QOSCTL_NODE") == "" {
+	if os.Getenv("QOSCTL_E2E_NODE") == "" {
 		t.Skip("SKIPPED, needs a real Docker and CRIU in a test node: make e2e")
 	}
 	c, err := docker.Dial("unix:///var/run/docker.sock")
@@ -68,7 +68,7 @@ func TestSelfTest(t *testing.T) {
 			for _, c := range r.Checks {
 				t.Logf("%-16s %5v %8s %s (%s)", c.Name, c.OK, c.Took.Round(time.Millisecond), c.Text, c.Remedy)
 			}
-			if works := os.Getenv("QOSCTL_NODE") == "trixie" || driver != "docker"; (r.Driver != "") != works {
+			if works := os.Getenv("QOSCTL_E2E_NODE") == "trixie" || driver != "docker"; (r.Driver != "") != works {
 				t.Errorf("driver %q", r.Driver)
 			}
 		})

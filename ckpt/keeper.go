@@ -15,7 +15,7 @@ import (
 
 // Options are what a Keeper is made of.
 type Options struct {
-	Dir         string           // of the checkpoints, mode 0700; CRIU's configuration files stand in <Dir>/.conf
+	Dir         string           // of the checkpoints, mode 0700; CRIU's configuration files stand in <Dir>/.conf, or one below it for each node that shares it
 	Node        string           // this node's name
 	Engine      container.Engine // that holds the containers: Docker
 	Docker      *client.Client   // the same Docker
@@ -23,7 +23,9 @@ type Options struct {
 	Proc        string           // "/proc"
 	Driver      string           // auto, docker, runtime, none
 	Runtime     string           // name by which our OCI runtime is registered with Docker: "qosctl"
+	Helper      string           // socket of a helper that has runc take the dumps of driver runtime (ServeDump); "": we have it
 	Keep        int              // checkpoints of a job; the newest are kept
+	Shared      bool             // all nodes have the same Dir: what another one has taken, or is taking, is its own to end and to remove
 	MaxBytes    int64            // of all checkpoints together; 0: what the disk has
 	DumpTime    time.Duration    // a dump that takes longer is stopped; plus a second for each 64 MiB resident
 	RestoreTime time.Duration    // likewise
@@ -32,17 +34,17 @@ type Options struct {
 
 // Keeper keeps a node's checkpoints. All methods may be called at once; two operations on one container are not done at once (ErrBusy).
 type Keeper struct {
-	o        Options
-	log      *slog.Logger
-	store    *store
-	locks    locks
-	disk     chan struct{} // one dump at a time
-	pace     pace          // of seals
-	docker   *client.Client
-	host     host
-	free     func(dir string) (int64, error)
-	complete func(images, work string) bool
-	hook     func(step string) // of tests, between two steps; nil: none
+	o      Options
+	log    *slog.Logger
+	store  *store
+	locks  locks
+	disk   chan struct{} // one dump at a time
+	pace   pace          // of seals
+	docker *client.Client
+	host   host
+	free   func(dir string) (int64, error)
+	hook   func(step string) // of tests, between two steps; nil: none
+	mounts mounts
 
 	mu     sync.Mutex
 	driver driver // nil: none was chosen
@@ -78,14 +80,22 @@ func New(o Options) (*Keeper, error) {
 		return nil, err
 	}
 	o.Dir = st.dir
+	for _, name := range []string{confDir, scratchDir, o.conf(), o.scratch()} {
+		if err := st.mkdir(name); err != nil {
+			return nil, errors.Join(err, st.root.Close())
+		}
+	}
 	return &Keeper{
 		o: o, log: o.Logger.With("pkg", "ckpt"), store: st, disk: make(chan struct{}, 1), docker: o.Docker, host: kernel{o.Cgroups},
-		free: freeBytes, complete: complete,
+		free: freeBytes,
 	}, nil
 }
 
 // Close closes the store.
-func (k *Keeper) Close() error { return k.store.root.Close() }
+func (k *Keeper) Close() error {
+	k.mounts.wait.Wait()
+	return k.store.root.Close()
+}
 
 func (k *Keeper) proc() string { return cmp.Or(k.o.Proc, "/proc") }
 

@@ -24,6 +24,7 @@ const (
 	maxManifest   = 1 << 20
 	maxFiles      = 100_000
 	maxName       = 4 << 10
+	maxResident   = 1 << 48 // bytes
 )
 
 // stage is how far a checkpoint's making has come.
@@ -108,6 +109,14 @@ func (m Manifest) check() error {
 	}
 	if m.Container.ID == "" || len(m.Container.ID) > 128 || strings.ContainsAny(m.Container.ID, "/\x00") {
 		return fmt.Errorf("%q is no container's id", m.Container.ID)
+	}
+	if m.Resident > maxResident {
+		return fmt.Errorf("%d bytes are said to be resident", m.Resident)
+	}
+	for target, name := range m.Container.Volumes { // they are mounted at a restore: none that somebody has named, and no path
+		if !anonymousName.MatchString(name) || !path.IsAbs(target) || path.Clean(target) != target || len(target) > maxName || strings.ContainsAny(target, ":\x00") {
+			return fmt.Errorf("%.80q at %.80q is no volume without a name", name, target)
+		}
 	}
 	return checkFiles(m.Files, m.Bytes)
 }

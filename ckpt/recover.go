@@ -49,7 +49,7 @@ func (k *Keeper) List(_ context.Context, job string) (list []Manifest, err error
 
 // glance reads what one directory says of itself; nothing of one that is not complete.
 func (k *Keeper) glance(e entry) (m Manifest, err error) {
-	if e.ext == goneExt {
+	if e.ext == goneExt || e.ext == fetchExt {
 		return m, nil
 	}
 	dir, err := k.store.open(e.name)
@@ -81,9 +81,12 @@ func (k *Keeper) Remove(_ context.Context, r Ref) error {
 		return err
 	}
 	defer release()
-	name, _, err := k.store.find(r)
+	name, sealed, err := k.store.find(r)
 	if err != nil {
 		return err
+	}
+	if !sealed && !k.mayEnd(entry{ref: r, name: name, ext: partialExt}) {
+		return fmt.Errorf("%w: another node is taking checkpoint %s", ErrBusy, r)
 	}
 	return k.store.remove(name)
 }
@@ -115,11 +118,17 @@ func (k *Keeper) pruneJob(job string, keep int) error {
 	}
 	var errs []error
 	for _, e := range slices.Backward(entries) {
-		if m, err := k.glance(e); keep > 0 && e.ext != goneExt && err == nil {
+		if e.ext == fetchExt && keep > 0 && !k.left(e) {
+			continue // one that comes in, or may be asked for again
+		}
+		if m, err := k.glance(e); keep > 0 && e.ext != goneExt && e.ext != fetchExt && err == nil {
 			if m.Sequence > 0 {
 				keep--
 			}
 			continue // one that is being made counts for nothing
+		}
+		if !k.mayEnd(e) {
+			continue
 		}
 		if _, err := k.glance(e); err != nil && keep > 0 && !errors.Is(err, ErrDamaged) {
 			k.log.Warn("a checkpoint can't be read now", "checkpoint", e.ref.String(), "err", err)
@@ -132,7 +141,7 @@ func (k *Keeper) pruneJob(job string, keep int) error {
 		errs = append(errs, k.store.remove(e.name))
 		release()
 	}
-	if err := errors.Join(errs...); err != nil || keep > 0 {
+	if err := errors.Join(errs...); err != nil || keep > 0 || k.o.Shared { // another node may be beginning one just now
 		return err
 	}
 	if left, err := k.store.entries(job); err == nil && len(left) == 0 {
@@ -143,7 +152,7 @@ func (k *Keeper) pruneJob(job string, keep int) error {
 
 // Recover takes up what a former agent has begun and not ended: a dump under way is waited for (at most its time), complete images are
 // kept, for Seal; all else is undone, and the container thawed. It returns the checkpoints that are complete and whose container has
-// exited without their agent having noted it, newest last.
+// exited without their agent having noted it, newest last. Beside a RecoverError that holds for all but the checkpoints that it names.
 func (k *Keeper) Recover(ctx context.Context) (list []Manifest, err error) {
 	if err := k.sweepTests(ctx); err != nil {
 		if client.IsErrConnectionFailed(err) && !k.anything() {
@@ -155,6 +164,7 @@ func (k *Keeper) Recover(ctx context.Context) (list []Manifest, err error) {
 	if err != nil {
 		return nil, err
 	}
+	failed := RecoverError{}
 	for _, job := range jobs {
 		entries, err := k.store.entries(job)
 		if err != nil {
@@ -163,7 +173,8 @@ func (k *Keeper) Recover(ctx context.Context) (list []Manifest, err error) {
 		for _, e := range entries {
 			m, err := k.takeUp(ctx, e)
 			if err != nil {
-				return nil, fmt.Errorf("checkpoint %s: %w", e.ref, err)
+				failed[e.ref] = err
+				continue
 			}
 			if m.Sequence > 0 && !m.Kept {
 				list = append(list, m)
@@ -172,7 +183,34 @@ func (k *Keeper) Recover(ctx context.Context) (list []Manifest, err error) {
 	}
 	k.sweepConf(ctx)
 	slices.SortStableFunc(list, func(a, b Manifest) int { return cmp.Compare(a.Taken.UnixNano(), b.Taken.UnixNano()) })
+	if len(failed) > 0 {
+		return list, failed
+	}
 	return list, nil
+}
+
+// Complete ends what a Take that returned ErrStopped has left. ErrNone: there is no checkpoint after all, and the container runs on if it has not
+// ended. After any other error it is to be called again.
+func (k *Keeper) Complete(ctx context.Context, r Ref) (m Manifest, err error) {
+	release, err := k.locks.sealing(ctx, r)
+	if err != nil {
+		return m, err
+	}
+	defer release()
+	name, sealed, err := k.store.find(r)
+	if err != nil {
+		return m, err
+	}
+	e := entry{ref: r, name: name, ext: partialExt}
+	if sealed {
+		m, err = k.glance(entry{ref: r, name: name})
+	} else {
+		m, err = k.takeUp(ctx, e)
+	}
+	if err == nil && m.Sequence == 0 {
+		return m, fmt.Errorf("checkpoint %s: %w: its dump had not ended", r, ErrNone)
+	}
+	return m, err
 }
 
 // anything says whether the store has anything that Docker must be asked about.
@@ -183,11 +221,13 @@ func (k *Keeper) anything() bool {
 
 // takeUp ends or undoes what one directory is left of.
 func (k *Keeper) takeUp(ctx context.Context, e entry) (m Manifest, err error) {
-	switch e.ext {
-	case "":
+	switch {
+	case e.ext == "" || !k.mayEnd(e):
 		return m, nil
-	case goneExt:
+	case e.ext == goneExt:
 		return m, k.store.remove(e.name)
+	case e.ext == fetchExt:
+		return m, k.takeUpFetch(e)
 	}
 	dir, err := k.store.open(e.name)
 	if err != nil {
@@ -228,10 +268,11 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 	if err != nil && !gone {
 		return false, err
 	}
-	whole := k.complete(filepath.Join(base, imagesName), work)
-	runs := !gone && c.State.Running
-	if whole && runs && !p.Manifest.Kept { // CRIU has ended its processes; Docker notices some tenths of a second later
-		runs = !k.ends(ctx, id)
+	images, runs := filepath.Join(base, imagesName), !gone && c.State.Running
+	whole := complete(images, work)
+	if !gone && !p.Manifest.Kept { // CRIU has ended its processes; Docker notices some tenths of a second later
+		whole = ended(images, work, func(within time.Duration) bool { return k.ends(ctx, id, within) })
+		runs = runs && !whole
 	}
 	if !gone && whole && runs == p.Manifest.Kept {
 		if !p.Manifest.Kept {
@@ -256,9 +297,9 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 	return false, k.store.remove(e.name)
 }
 
-// ends says whether a container ends within undoTime.
-func (k *Keeper) ends(ctx context.Context, id string) bool {
-	ctx, stop := context.WithTimeout(ctx, undoTime)
+// ends says whether a container ends within a time.
+func (k *Keeper) ends(ctx context.Context, id string, within time.Duration) bool {
+	ctx, stop := context.WithTimeout(ctx, within)
 	defer stop()
 	_, err := k.o.Engine.Wait(ctx, id)
 	return err == nil
@@ -329,14 +370,14 @@ func (k *Keeper) release(ctx context.Context, id string) error {
 
 // sweepConf removes configuration and work of containers that are gone.
 func (k *Keeper) sweepConf(ctx context.Context) {
-	for _, dir := range []string{confDir, scratchDir} {
+	for _, dir := range []string{k.o.conf(), k.o.scratch()} {
 		list, err := readDir(k.store.root, dir)
 		if err != nil {
 			continue
 		}
 		for _, e := range list {
 			id := e.Name()
-			if dir == confDir {
+			if dir == k.o.conf() {
 				id = strings.TrimSuffix(id, filepath.Ext(id))
 			}
 			if _, err := k.o.Engine.Inspect(ctx, id); errors.Is(err, container.ErrNotFound) {

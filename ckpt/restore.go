@@ -59,6 +59,9 @@ func (k *Keeper) open(ctx context.Context, r Ref, whole bool) (s *source, err er
 		var p plan
 		p, err = readPlan(s.dir, r)
 		s.m = p.Manifest
+		if err == nil && k.foreign(p.Manifest.Node) {
+			err = fmt.Errorf("checkpoint %s: %w: node %s is taking it", r, ErrBusy, p.Manifest.Node)
+		}
 		if err == nil && p.State != dumped {
 			err = fmt.Errorf("checkpoint %s: %w: its images are not complete", r, ErrNone)
 		}
@@ -81,8 +84,8 @@ func (k *Keeper) Restorable(ctx context.Context, r Ref, s container.Spec) error 
 		return err
 	}
 	defer src.close()
-	if d := differs(src.m.Class, k.Report().Class); len(d) > 0 {
-		return refuse("it was taken on another kind of node: %s", strings.Join(d, "; "))
+	if err := k.Report().Class.Compatible(src.m.Class); err != nil {
+		return err
 	}
 	if s.Limits.MemBytes > 0 && s.Limits.MemBytes < src.m.Resident {
 		return refuse("its memory limit is %s now, and %s are resident in the checkpoint: give the job more memory", mib(s.Limits.MemBytes), mib(src.m.Resident))
@@ -91,7 +94,7 @@ func (k *Keeper) Restorable(ctx context.Context, r Ref, s container.Spec) error 
 }
 
 // Restore makes the container of s, with the checkpoint's changed files, and starts it from the checkpoint. It returns when the processes run, in
-// the right cgroup, with the limits of s in force. After an error there is no container of s.
+// the right cgroup, with the limits of s in force, or have ended since. After an error there is no container of s.
 func (k *Keeper) Restore(ctx context.Context, r Ref, s container.Spec) (Restored, error) {
 	d := k.chosen()
 	if d == nil {
@@ -116,13 +119,24 @@ func (k *Keeper) Restore(ctx context.Context, r Ref, s container.Spec) (Restored
 	defer k.pace.begin()()
 	begin := time.Now()
 	out, err := k.restoreNew(ctx, d, src, r, s)
-	if err != nil {
+	for try := 1; err != nil; try++ {
 		k.drop(ctx, s.ID)
-		return Restored{}, err
+		if try == restoreTries || !disturbed(err) || ctx.Err() != nil {
+			return Restored{}, err
+		}
+		k.log.Warn("restore again", "checkpoint", r.String(), "container", s.ID, "err", err)
+		out, err = k.restoreNew(ctx, d, src, r, s)
 	}
 	out.Stats.Whole = time.Since(begin)
 	return out, nil
 }
+
+// restoreTries bounds the tries of a restore that others disturb.
+const restoreTries = 3
+
+// disturbed says whether a restore has failed for what somebody else did at that moment: on a hybrid host CRIU goes through the cgroups of all
+// containers in the unified hierarchy, and gives up if one is removed meanwhile.
+func disturbed(err error) bool { return strings.Contains(err.Error(), "bad cgroup path: unified") }
 
 // clearFormer removes what a try before this one left of a container. One that was let go is the result of that try.
 func (k *Keeper) clearFormer(ctx context.Context, r Ref, id string) (*Restored, error) {
@@ -133,7 +147,8 @@ func (k *Keeper) clearFormer(ctx context.Context, r Ref, id string) (*Restored, 
 	if err != nil {
 		return nil, err
 	}
-	if out, err := k.Resumed(ctx, r, id); err == nil && i.State == container.Running {
+	over := i.State == container.Exited && succeeded(filepath.Join(k.store.path(k.o.scratch()), id, restoreLog), restoreDone)
+	if out, err := k.Resumed(ctx, r, id); err == nil && (i.State == container.Running || over) {
 		return &out, nil
 	}
 	k.drop(ctx, id)
@@ -208,7 +223,7 @@ func (k *Keeper) letGo(ctx context.Context, d driver, src *source, r Ref, id str
 	if err != nil {
 		return out, err
 	}
-	work := filepath.Join(k.store.path(scratchDir), id)
+	work := filepath.Join(k.store.path(k.o.scratch()), id)
 	b, err := json.Marshal(r)
 	if err == nil {
 		err = RemoveAll(work)
@@ -224,7 +239,7 @@ func (k *Keeper) letGo(ctx context.Context, d driver, src *source, r Ref, id str
 	}
 	counted := cgroup.Group{CPU: i.Cgroup.CPUAcct, CPUAcct: i.Cgroup.CPUAcct}
 	k.makeParent(counted)
-	lctx, stop := context.WithTimeoutCause(ctx, limit(k.o.RestoreTime, src.m.Resident), errLimit)
+	lctx, stop := context.WithTimeoutCause(ctx, limit(k.o.RestoreTime, src.m.Resident), ErrTime)
 	defer stop()
 	k.step("restoring")
 	res, err := d.restore(lctx, restore{
@@ -232,7 +247,7 @@ func (k *Keeper) letGo(ctx context.Context, d driver, src *source, r Ref, id str
 	})
 	if err != nil {
 		if lctx.Err() != nil && ctx.Err() == nil {
-			return out, fmt.Errorf("%w: %w: %w", ErrRestore, errLimit, err)
+			return out, fmt.Errorf("%w: %w: %w", ErrRestore, ErrTime, err)
 		}
 		if client.IsErrConnectionFailed(err) || ctx.Err() != nil {
 			return out, fmt.Errorf("restore %s: %w", r, err) // nothing is known against the checkpoint
@@ -254,14 +269,17 @@ func (k *Keeper) makeParent(g cgroup.Group) {
 }
 
 // place makes sure that a restored container's processes are in its own cgroup. With cgroup v2 and runc < 1.2 they may be in the old one's, or
-// in the root.
+// in the root. A container that has ended since has none.
 func (k *Keeper) place(ctx context.Context, id string) (repaired bool, err error) {
 	c, err := k.inspect(ctx, id)
-	if err != nil {
+	if err != nil || !c.State.Running {
 		return false, err
 	}
 	own, err := k.host.of(c.State.Pid)
 	if err != nil {
+		if k.ends(ctx, id, killTime) {
+			return false, nil
+		}
 		return false, fmt.Errorf("find the cgroup of a restored process: %w", err)
 	}
 	if strings.Contains(path.Base(own.CPU), c.ID) {
@@ -291,7 +309,7 @@ func (k *Keeper) Resumed(ctx context.Context, r Ref, id string) (out Restored, e
 	if !validContainer(id) {
 		return out, none
 	}
-	work := filepath.Join(k.store.path(scratchDir), id)
+	work := filepath.Join(k.store.path(k.o.scratch()), id)
 	var of Ref
 	b, err := os.ReadFile(filepath.Join(work, marker))
 	if err != nil || json.Unmarshal(b, &of) != nil || of != r {
@@ -343,6 +361,9 @@ func (k *Keeper) backFrom(ctx context.Context, d driver, src *source, r Ref) (Re
 	}
 	if i.State != container.Exited {
 		return Restored{}, refuse("container %s is %s: it is no way back", id, i.State)
+	}
+	if err := k.mounts.free(ctx, id); err != nil {
+		return Restored{}, err
 	}
 	defer k.pace.begin()()
 	begin := time.Now()

@@ -136,7 +136,7 @@ func files(dir *os.Root, sealed bool) (list []string, err error) {
 				return fmt.Errorf("%w: directory %s is none of a checkpoint", ErrDamaged, name)
 			}
 			return nil
-		case path.Dir(name) == "." && (name == manifestName || name == sumName || !sealed && name == planName):
+		case path.Dir(name) == "." && (name == manifestName || name == sumName || !sealed && (name == planName || name == fetchName)):
 			return nil
 		case !e.Type().IsRegular() || !ours(name):
 			return fmt.Errorf("%w: %s is no file of a checkpoint", ErrDamaged, name)

@@ -15,20 +15,20 @@ import (
 )
 
 // shelf is a Keeper that has a store, and nothing that could run a container.
-func shelf(t *testing.T) *Keeper {
+func shelf(t testing.TB) *Keeper {
 	t.Helper()
 	s, err := openStore(filepath.Join(t.TempDir(), "checkpoints"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.root.Close() })
-	return &Keeper{o: Options{Dir: s.dir, Keep: 2}, log: slog.New(slog.DiscardHandler), store: s, disk: make(chan struct{}, 1), free: freeBytes, complete: complete}
+	return &Keeper{o: Options{Dir: s.dir, Keep: 2}, log: slog.New(slog.DiscardHandler), store: s, disk: make(chan struct{}, 1), free: freeBytes}
 }
 
 // dumpedRef makes what Take leaves.
 func dumpedRef(t *testing.T, k *Keeper) Ref {
 	t.Helper()
-	r, err := k.store.next(testJob)
+	r, err := k.store.next(testJob, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

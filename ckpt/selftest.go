@@ -34,17 +34,22 @@ const (
 var errHangs = errors.New("it hangs")
 
 // Test runs the self-test (a tiny container is started, checkpointed and restored, by each driver until one has passed) and
-// chooses the driver. It is bounded, and leaves nothing but a tiny image behind.
+// chooses the driver. It is bounded, and leaves nothing but a tiny image behind. A test that was cut off, or that Docker did not answer,
+// says nothing of a driver that has passed before: it stays.
 func (k *Keeper) Test(ctx context.Context) Report {
 	ctx, stop := context.WithTimeout(ctx, testTime)
 	defer stop()
 	t := &selftest{k: k}
 	name := t.run(ctx)
 	r := Report{Driver: name, Checks: t.checks}
-	if name != "" {
-		r.Class = k.class(ctx, name)
+	switch before := k.Report(); {
+	case name != "":
+		r.Class = k.class(context.WithoutCancel(ctx), name)
+	case before.Driver != "" && (ctx.Err() != nil || t.silent):
+		t.found("self-test", time.Now(), fmt.Errorf("it came to no end; driver %s, which has passed before, stays", before.Driver), "", "qosctl doctor --again")
+		r = Report{Driver: before.Driver, Class: before.Class, Checks: t.checks}
 	}
-	k.choose(name, r)
+	k.choose(r.Driver, r)
 	return r
 }
 
@@ -52,6 +57,7 @@ func (k *Keeper) Test(ctx context.Context) Report {
 type selftest struct {
 	k      *Keeper
 	checks []Check
+	silent bool // Docker does not answer
 }
 
 func (t *selftest) found(name string, begin time.Time, err error, good, remedy string) bool {
@@ -73,6 +79,7 @@ func (t *selftest) run(ctx context.Context) string {
 	begin := time.Now()
 	info, err := k.o.Docker.Info(ctx)
 	if !t.found("docker", begin, err, "Docker "+info.ServerVersion+" answers", "systemctl status docker; engine.docker in the configuration says where it is") {
+		t.silent = true
 		return ""
 	}
 	live := errors.New("a restart of Docker would end all containers")
@@ -136,7 +143,7 @@ func (t *selftest) try(ctx context.Context, d driver, info system.Info) bool {
 func (t *selftest) cycle(ctx context.Context, d driver, program string) (err error) {
 	k := t.k
 	name := "qosctl-selftest-" + strings.ToLower(rand.Text()[:8])
-	dir := filepath.Join(k.o.Dir, scratchDir, name)
+	dir := filepath.Join(k.o.Dir, k.o.scratch(), name)
 	defer func() { err = errors.Join(err, t.clear(context.WithoutCancel(ctx), dir, d, name+"-1", name+"-2")) }()
 	images, work, again := filepath.Join(dir, imagesName), filepath.Join(dir, workName), filepath.Join(dir, "restore")
 	for _, p := range []string{images, work, again} {
@@ -202,7 +209,7 @@ func (t *selftest) clear(ctx context.Context, dir string, d driver, ids ...strin
 			rerr = nil
 		}
 		errs = append(errs, err, rerr)
-		conf{filepath.Join(t.k.o.Dir, confDir), id}.clear()
+		conf{filepath.Join(t.k.o.Dir, t.k.o.conf()), id}.clear()
 	}
 	if err := errors.Join(append(errs, RemoveAll(dir))...); err != nil {
 		return fmt.Errorf("clear up after the test of driver %s: %w", d.name(), err)

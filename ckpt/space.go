@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,8 +48,13 @@ func freeBytes(dir string) (int64, error) {
 
 // used is how many bytes all files of the store have.
 func (k *Keeper) used(ctx context.Context) (int64, error) {
+	return bytesIn(ctx, k.store.root)
+}
+
+// bytesIn is how many bytes all files of a directory have.
+func bytesIn(ctx context.Context, d *os.Root) (int64, error) {
 	var sum int64
-	err := fs.WalkDir(k.store.root.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(d.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
 		if cerr := context.Cause(ctx); cerr != nil {
 			return cerr
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Names in the store. What begins with a dot is no job's.
@@ -54,6 +55,7 @@ func (r Ref) check() error {
 type store struct {
 	dir  string // without symbolic links
 	root *os.Root
+	mu   sync.Mutex // of the counters
 }
 
 func openStore(dir string) (*store, error) {
@@ -74,13 +76,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of checkpoints: %w", err)
 	}
-	s := &store{dir: dir, root: root}
-	for _, name := range []string{confDir, scratchDir} {
-		if err = s.mkdir(name); err != nil {
-			return nil, errors.Join(err, root.Close())
-		}
-	}
-	return s, nil
+	return &store{dir: dir, root: root}, nil
 }
 
 // mkdir makes a directory, or finds it there.
@@ -134,42 +130,6 @@ func (s *store) open(name string) (*os.Root, error) {
 	return d, nil
 }
 
-// next takes the job's next sequence. It is on disk before it is used, so that no sequence is ever given twice.
-func (s *store) next(job string) (Ref, error) {
-	r := Ref{Job: job, Sequence: 1}
-	if err := r.check(); err != nil {
-		return r, err
-	}
-	if err := s.mkdir(job); err != nil {
-		return r, err
-	}
-	d, err := s.root.OpenRoot(job)
-	if err != nil {
-		return r, fmt.Errorf("open the job's checkpoints: %w", err)
-	}
-	defer d.Close()
-	b, err := readSmall(d, counter, 32)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, err
-	}
-	last, _ := strconv.Atoi(strings.TrimSpace(string(b))) // a spoilt counter: the directories say it too
-	entries, err := s.entries(job)
-	if err != nil {
-		return r, err
-	}
-	for _, e := range entries {
-		last = max(last, e.ref.Sequence)
-	}
-	r.Sequence = last + 1
-	if err = r.check(); err != nil {
-		return r, err
-	}
-	if err = writeWhole(d, counter, []byte(strconv.Itoa(r.Sequence)+"\n")); err != nil {
-		return r, err
-	}
-	return r, syncPath(s.root, ".")
-}
-
 // entry is one directory of a job.
 type entry struct {
 	ref  Ref
@@ -192,7 +152,7 @@ func (s *store) entries(job string) ([]entry, error) {
 		if ext != "" {
 			ext = "." + ext
 		}
-		if !d.IsDir() || !sequenceName.MatchString(number) || ext != "" && ext != partialExt && ext != goneExt {
+		if !d.IsDir() || !sequenceName.MatchString(number) || ext != "" && ext != partialExt && ext != goneExt && ext != fetchExt {
 			continue
 		}
 		n, err := strconv.Atoi(number)

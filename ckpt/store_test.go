@@ -26,7 +26,7 @@ func TestSequenceIsNeverGivenTwice(t *testing.T) {
 	if err := os.Mkdir(k.store.path(testJob+"/9"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := k.store.next(testJob); err != nil || r.Sequence != 10 {
+	if r, err := k.store.next(testJob, 0); err != nil || r.Sequence != 10 {
 		t.Errorf("after a spoilt counter: %v %v", r, err)
 	}
 }

@@ -16,23 +16,28 @@ import (
 // undoTime bounds each step of what is done after a failure or an end of the caller's context: thawing, waiting for an exit, clearing up.
 const undoTime = 30 * time.Second
 
+// killTime is how long processes that were told to die may take to give their memory back.
+const killTime = 5 * time.Second
+
 var errLimit = errors.New("its time limit has passed")
 
 // taking is a checkpoint in the making.
 type taking struct {
-	k     *Keeper
-	d     driver
-	o     Order
-	s     subject
-	ref   Ref
-	dir   *os.Root
-	path  string
-	plan  plan
-	began time.Time
+	k      *Keeper
+	d      driver
+	o      Order
+	s      subject
+	ref    Ref
+	dir    *os.Root
+	path   string
+	plan   plan
+	began  time.Time
+	unhold func() // of the container's root file system
 }
 
 // Take checkpoints a container. When it returns the images and the writable layer are complete, and the container has exited, or runs on if
-// o.Keep. After an error that wraps ErrDump or ErrRefused the container runs on as before.
+// o.Keep. After an error that wraps ErrDump or ErrRefused the container runs on as before (a BackError: once more). After ErrStopped it does not, or
+// nobody knows: its images are kept, and Complete is to be called for the checkpoint that is returned.
 func (k *Keeper) Take(ctx context.Context, o Order) (Manifest, error) {
 	t := &taking{k: k, o: o, d: k.chosen(), began: time.Now()}
 	if t.d == nil || k.docker == nil {
@@ -53,6 +58,9 @@ func (k *Keeper) Take(ctx context.Context, o Order) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("%w: wait for the one before: %w", ErrDump, context.Cause(ctx))
 	}
 	if t.s, err = k.preflight(ctx, o); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ErrDump, err)
+		}
 		return Manifest{}, err
 	}
 	leave, err := t.begin(ctx)
@@ -61,8 +69,13 @@ func (k *Keeper) Take(ctx context.Context, o Order) (Manifest, error) {
 	}
 	defer leave()
 	defer t.dir.Close()
+	t.unhold = k.mounts.hold(o.Container, t.s.info.GraphDriver.Data["MergedDir"])
+	defer t.unhold()
 	k.step("begun")
 	if err = t.run(ctx); err != nil {
+		if errors.Is(err, ErrStopped) {
+			return t.plan.Manifest, err
+		}
 		return Manifest{}, err
 	}
 	k.log.Info("checkpoint taken", "job", o.Job, "container", o.Container, "checkpoint", t.ref.String(),
@@ -73,7 +86,7 @@ func (k *Keeper) Take(ctx context.Context, o Order) (Manifest, error) {
 // begin makes the directory with its plan.
 func (t *taking) begin(ctx context.Context) (leave func(), err error) {
 	k, o, c := t.k, t.o, t.s.info
-	if t.ref, err = k.store.next(o.Job); err != nil {
+	if t.ref, err = k.store.next(o.Job, o.After); err != nil {
 		return nil, err
 	}
 	if leave, err = k.locks.share(ctx, t.ref); err != nil {
@@ -85,17 +98,17 @@ func (t *taking) begin(ctx context.Context) (leave func(), err error) {
 		Node: k.o.Node, Class: k.Report().Class, Resident: memory, Kept: o.Keep, Allow: o.Allow, Taken: t.began, Reason: o.Reason, Spec: o.Spec,
 		Container: Container{
 			ID: o.Container, Engine: c.ID, Image: c.Config.Image, ImageID: c.Image, Mounts: destinations(c), Volumes: anonymous(c), TTY: c.Config.Tty, Stdin: c.Config.OpenStdin,
-			Init: c.HostConfig.Init != nil && *c.HostConfig.Init, Cgroup: t.counted(),
+			Init: c.HostConfig.Init != nil && *c.HostConfig.Init, StatContainer: o.Container, Cgroup: t.counted(),
 		},
 	}}
 	name := t.ref.partial()
 	t.path = k.store.path(name)
 	if err = t.lay(name); err != nil {
-		if t.dir != nil {
-			err = errors.Join(err, t.dir.Close())
-		}
 		leave()
-		return nil, errors.Join(err, k.store.root.RemoveAll(name))
+		if t.dir == nil { // it is not ours
+			return nil, err
+		}
+		return nil, errors.Join(err, t.dir.Close(), k.store.root.RemoveAll(name))
 	}
 	return leave, nil
 }
@@ -108,8 +121,8 @@ func (t *taking) counted() string {
 }
 
 func (t *taking) lay(name string) (err error) {
-	if err = t.k.store.mkdir(name); err != nil {
-		return err
+	if err = t.k.store.root.Mkdir(name, 0o700); err != nil { // in a shared directory another node may have taken the sequence
+		return fmt.Errorf("make the checkpoint's directory: %w", err)
 	}
 	if t.dir, err = t.k.store.open(name); err != nil {
 		return err
@@ -142,6 +155,7 @@ func (t *taking) run(ctx context.Context) error {
 		return t.undo(ctx, err)
 	}
 	if err != nil {
+		t.plan.Manifest.Dump = readDump(filepath.Join(t.path, workName))
 		t.k.log.Warn("the dump is complete all the same", "container", t.o.Container, "checkpoint", t.ref.String(), "err", err)
 	}
 	if !t.o.Keep {
@@ -229,7 +243,9 @@ func (k *Keeper) layer(ctx context.Context, s subject, dir *os.Root) error {
 
 // over says whether a dump that was reported as failed has in truth ended: images complete and the container gone.
 func (t *taking) over(ctx context.Context) bool {
-	return t.k.complete(filepath.Join(t.path, imagesName), filepath.Join(t.path, workName)) && t.k.ends(context.WithoutCancel(ctx), t.o.Container)
+	return ended(filepath.Join(t.path, imagesName), filepath.Join(t.path, workName), func(within time.Duration) bool {
+		return t.k.ends(context.WithoutCancel(ctx), t.o.Container, within)
+	})
 }
 
 // exited waits until the container has exited, then copies its layer. The processes are gone: the caller's patience no longer matters.
@@ -278,6 +294,9 @@ func (t *taking) undo(ctx context.Context, cause error) error {
 		err = cause
 	}
 	if terr := t.thaw(ctx); terr != nil {
+		if !t.o.Keep && inventoried(filepath.Join(t.path, imagesName)) { // it may have ended, and Docker can't be asked
+			return t.stopped(cause, terr)
+		}
 		// The one thing that must not be told as "it runs on".
 		t.k.log.Error("container is left frozen", "container", t.o.Container, "err", terr)
 		err = fmt.Errorf("take checkpoint of container %s: %w; %w", t.o.Container, cause, terr)
@@ -292,15 +311,23 @@ func (t *taking) undo(ctx context.Context, cause error) error {
 // the images stay for Recover.
 func (t *taking) back(ctx context.Context, cause error) error {
 	ctx = context.WithoutCancel(ctx)
-	if _, err := t.k.back(ctx, t.d, t.plan, t.path); err != nil {
-		t.k.log.Error("container is stopped, its checkpoint not complete", "container", t.o.Container, "checkpoint", t.ref.String(), "err", err)
-		return fmt.Errorf("container %s is stopped and its images are kept, but its checkpoint is not complete: %w; %w", t.o.Container, noSpace(cause), err)
+	since := time.Now()
+	t.unhold()
+	out, err := t.k.back(ctx, t.d, t.plan, t.path)
+	if err != nil {
+		return t.stopped(cause, err)
 	}
-	err := fmt.Errorf("%w: %w", ErrDump, noSpace(cause))
+	err = fmt.Errorf("%w: %w", ErrDump, noSpace(cause))
 	if rerr := t.k.store.remove(t.ref.partial()); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
-	return err
+	return &BackError{Since: since, Overhead: max(0, out.Zero-t.plan.Manifest.Counter), Err: err}
+}
+
+// stopped is an error after which the images are all that there is of the job.
+func (t *taking) stopped(cause, why error) error {
+	t.k.log.Error("container is stopped, its checkpoint not complete", "container", t.o.Container, "checkpoint", t.ref.String(), "cause", cause, "err", why)
+	return fmt.Errorf("container %s: %w: %w; %w", t.o.Container, ErrStopped, noSpace(cause), why)
 }
 
 // noSpace lets callers see a full disk as ErrSpace.

@@ -1,6 +1,7 @@
 package ckpt
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -40,7 +41,7 @@ func (k *Keeper) mountAnonymous(ctx context.Context, m Manifest, s *container.Sp
 		name := m.Container.Volumes[target]
 		_, err := k.docker.VolumeInspect(ctx, name)
 		if errdefs.IsNotFound(err) {
-			return fmt.Errorf("%w: the volume without a name at %s is not on this node any more; give it a name, or mount a directory", ErrRestore, target)
+			return fmt.Errorf("%w: the volume without a name at %s is not on this node any more, the checkpoint was taken on %s; give it a name, or mount a directory", ErrRestore, target, cmp.Or(m.Node, "another"))
 		}
 		if err != nil {
 			return fmt.Errorf("look for the volume at %s: %w", target, err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // errorsOfLogs are the errors in logs of CRIU 4.1.1 and 4.2.1, as they were recorded in test nodes.
@@ -103,19 +104,29 @@ func TestComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log := filepath.Join(work, dumpLog)
+	var waited time.Duration
+	want := func(what string, whole, over bool, wait time.Duration) {
+		t.Helper()
+		if got := complete(images, work); got != whole {
+			t.Errorf("%s: complete %t", what, got)
+		}
+		waited = 0
+		if got := ended(images, work, func(d time.Duration) bool { waited = d; return true }); got != over || waited != wait {
+			t.Errorf("%s: ended %t, waited %s", what, got, waited)
+		}
+		if ended(images, work, func(time.Duration) bool { return false }) {
+			t.Errorf("%s: ended, and the container is there", what)
+		}
+	}
+	log, inventory := filepath.Join(work, dumpLog), filepath.Join(images, "inventory.img")
 	write(log, strings.Repeat("x\n", 5000)+"(00.2) "+dumpDone+"\n")
-	if complete(images, work) {
-		t.Error("complete without an image")
-	}
-	write(filepath.Join(images, "inventory.img"), "x")
-	if !complete(images, work) {
-		t.Error("not complete")
-	}
+	want("without an image", false, false, 0)
+	write(inventory, "")
+	want("an empty inventory", false, false, 0)
+	write(inventory, "x")
+	want("whole", true, true, undoTime)
 	write(log, "(00.1) "+dumpDone+"\n"+strings.Repeat("x\n", 5000)) // of a former try, in the same file
-	if complete(images, work) {
-		t.Error("complete by what was said long before the end")
-	}
+	want("killed before it said so", false, true, killTime)
 }
 
 // FuzzExplain gives it logs of any form.

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -21,8 +23,9 @@ func newAgentCmd(a *app) *cobra.Command {
 		Use:   "agent",
 		Short: "Run this node's agent",
 		Long: `Run this node's agent until SIGTERM or SIGINT; a second one kills. Its jobs run on meanwhile, and the next agent takes
-them up. It tells systemd when it is ready (Type=notify) and that it lives (WatchdogSec).`,
-		Example: `  qosctl agent --config /etc/qosctl/qosctl.yaml
+them up. It tells systemd when it is ready (Type=notify) and that its loop turns (WatchdogSec). At SIGHUP it reads the cluster's key file
+and the certificates of its network address again.`,
+		Example: `  qosctl agent --config /etc/qosctl/agent.yaml
   qosctl agent --set control.mode=advise --set log.level=debug`,
 		Args: args(cobra.NoArgs),
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
@@ -45,8 +48,15 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 		if err := systemd.send("READY=1"); err != nil {
 			logger.Warn("tell systemd", "err", err)
 		}
+		debug.FreeOSMemory() // what recovery took
+		if err := letGoOfStart(); err != nil {
+			logger.Debug("memory", "err", err)
+		}
 	}
-	node, err := agent.New(agent.Options{Config: cfg, Version: Version(), Logger: logger, Ready: ready})
+	if a.getenv("GOGC") == "" {
+		debug.SetGCPercent(agent.GCPercent)
+	}
+	node, err := agent.New(agent.Options{Config: cfg, Version: Version(), Logger: logger, Ready: ready, File: o.file(), Credentials: a.getenv("CREDENTIALS_DIRECTORY")})
 	if err != nil {
 		return agentError(err)
 	}
@@ -54,13 +64,40 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stopWatching()
-	wg.Go(func() { systemd.watchdog(watched, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID")) })
+	wg.Go(func() {
+		systemd.watchdog(watched, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"), func() bool { return node.Stalled() < stalledAfter })
+	})
+	wg.Go(func() { reloadOnHangup(watched, node, logger) })
 	stopping := context.AfterFunc(ctx, func() { _ = systemd.send("STOPPING=1") }) // nobody needs to know that it failed
 	defer stopping()
 	if err := node.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return agentError(err)
 	}
 	return nil
+}
+
+// stalledAfter is how long the agent's loop may stand still before systemd is no longer told that it lives. It turns once a second, and
+// takes no longer than an engine's slowest answer.
+const stalledAfter = 45 * time.Second
+
+// reloadOnHangup has the agent read its key ring again at each SIGHUP.
+func reloadOnHangup(ctx context.Context, node *agent.Agent, logger *slog.Logger) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			if err := node.ReloadKeys(); err != nil {
+				logger.Error("the key ring is as it was", "err", err)
+			}
+			if err := node.ReloadTLS(); err != nil {
+				logger.Error("the certificates of the network address are as they were", "err", err)
+			}
+		}
+	}
 }
 
 // agentError adds a remedy to why an agent can't start.
@@ -71,10 +108,13 @@ func agentError(err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return withHint(err, "another program has that address: `listen` in the configuration is the agent's")
 	case isNoCgroups(err):
-		return &exitStatus{exitForbidden, withHint(err, cgroupHint)}
+		return &exitStatus{exitForbidden, withHint(err, agentCgroupHint)}
 	}
 	return err
 }
+
+// agentCgroupHint is cgroupHint for an agent that was started by itself.
+const agentCgroupHint = "run it as root, or in a delegated subtree (Delegate=yes in its unit), named by `cgroup.parent` in the configuration"
 
 // newLogger makes the agent's logger.
 func newLogger(w io.Writer, c agent.LogConfig) *slog.Logger {
@@ -85,32 +125,4 @@ func newLogger(w io.Writer, c agent.LogConfig) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
-}
-
-func newReleaseCmd(a *app) *cobra.Command {
-	var o configOpts
-	cmd := &cobra.Command{
-		Use:   "release",
-		Short: "Give every job back the CPUs that it requested (when the agent stops for good)",
-		Long: `Give every job whose allocation is below its request the request back. systemd runs this when the agent has stopped for
-good (ExecStopPost), so that no job stays slow with nobody to speed it up. It changes nothing else, and needs no agent.`,
-		Example: "  qosctl release --config /etc/qosctl/qosctl.yaml",
-		Args:    args(cobra.NoArgs),
-		RunE: run(func(cmd *cobra.Command, _ []string) error {
-			cfg, err := o.load(a.environ)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 30*time.Second)
-			defer cancel()
-			n, err := agent.Release(ctx, cfg, newLogger(a.err, cfg.Log))
-			if err != nil {
-				return agentError(err)
-			}
-			_, err = fmt.Fprintf(a.out, "%d containers given back their request\n", n)
-			return err
-		}),
-	}
-	o.add(cmd)
-	return cmd
 }

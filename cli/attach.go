@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +46,7 @@ changed: its container stays with Mesos and is only resized.`,
 	f.Float64Var(&o.qos.MinCPUs, "min-cpus", 0, "least CPUs; 0: the agent's default")
 	f.Float64Var(&o.qos.MaxCPUs, "max-cpus", 0, "most CPUs; 0: the agent's default")
 	f.Float64Var(&o.qos.Weight, "weight", 0, "of the deadline when not all can be met; 0: 1")
-	f.StringVar(&o.qos.Policy, "policy", "", "deadline, step or none, instead of the agent's")
+	f.StringVar(&o.qos.Policy, "policy", "", policyList()+", instead of the agent's")
 	must(cmd.RegisterFlagCompletionFunc("framework", cobra.FixedCompletions([]string{"marathon", "chronos"}, cobra.ShellCompDirectiveNoFileComp)))
 	addForm(cmd, &o.form)
 	return cmd
@@ -97,8 +98,8 @@ func (o *attachOpts) check() error {
 		return fmt.Errorf("--deviation must be from 0 to below 1 (got %g)", q.Deviation)
 	case q.MaxCPUs > 0 && q.MinCPUs > q.MaxCPUs:
 		return fmt.Errorf("--min-cpus %g must not be more than --max-cpus %g", q.MinCPUs, q.MaxCPUs)
-	case q.Policy != "" && q.Policy != "deadline" && q.Policy != "step" && q.Policy != "none":
-		return fmt.Errorf("--policy must be deadline, step or none (got %q)", q.Policy)
+	case q.Policy != "" && !slices.Contains(qos.PolicyNames(), q.Policy):
+		return fmt.Errorf("--policy must be %s (got %q)", policyList(), q.Policy)
 	}
 	return nil
 }

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +53,7 @@ func (a *app) runCheckpoint(ctx context.Context, o checkpointOpts) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.Checkpoint(ctx, j.ID, o.request)
+	p, err := a.checkpointShown(ctx, c, j, o)
 	if err != nil {
 		return err
 	}
@@ -58,6 +61,34 @@ func (a *app) runCheckpoint(ctx context.Context, o checkpointOpts) error {
 		_, err := fmt.Fprintf(w, "%s is saved in checkpoint %d: %.1f s of CPU time, %s, frozen for %s\n", p.Name, p.Sequence, p.CPU, bytesText(p.Resident), seconds(p.Frozen))
 		return err
 	})
+}
+
+// checkpointShown takes a checkpoint and shows on a terminal how that goes, by the time that the job's last one took; elsewhere the answer says all.
+func (a *app) checkpointShown(ctx context.Context, c *api.Client, j api.Job, o checkpointOpts) (p api.Checkpoint, err error) {
+	bar := a.progress(o.form)
+	if !bar.live {
+		return c.Checkpoint(ctx, j.ID, o.request)
+	}
+	last := 0.0
+	if list, err := c.Checkpoints(ctx, j.ID, false); err == nil && len(list) > 0 { // it is nice to have
+		last = slices.MaxFunc(list, func(x, y api.Checkpoint) int { return cmp.Compare(x.Sequence, y.Sequence) }).Took
+	}
+	watched, cancel := context.WithCancel(ctx)
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		for sleep(watched, meterTick) == nil {
+			share, text := -1.0, j.Name+" is being saved"
+			if took := time.Since(bar.begun).Seconds(); last > 0 && took <= last {
+				share, text = took/last, fmt.Sprintf("%s; the last one took %s", text, seconds(last))
+			}
+			_ = bar.show(share, text) // what can't be shown is no reason to stop
+		}
+	})
+	p, err = c.Checkpoint(ctx, j.ID, o.request)
+	cancel()
+	shown.Wait()
+	bar.end()
+	return p, err
 }
 
 // seconds is a short time for people.

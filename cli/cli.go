@@ -33,6 +33,8 @@ type app struct {
 	environ   []string
 	agent     string // --agent
 	tokenFile string // --token-file
+	ca        string // --ca
+	cert, key string // --cert, --key
 }
 
 // Main runs the command line of this process and returns its exit code.
@@ -43,6 +45,11 @@ func Main() int {
 	cobra.EnableCommandSorting = false // the help shows the order in which a job lives
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}
 	return a.main(context.Background(), os.Args[1:])
+}
+
+// Commands is the whole command line, for what is made of it: manual pages and completions. It is not to be run.
+func Commands() *cobra.Command {
+	return (&app{in: strings.NewReader(""), out: io.Discard, err: io.Discard}).rootCmd()
 }
 
 func (a *app) main(ctx context.Context, args []string) int {
@@ -112,6 +119,9 @@ the CPU time that the job needs and its deadline, and the agent of the node that
 	})
 	root.PersistentFlags().StringVar(&a.agent, "agent", "", "the agent's socket or URL (default: $QOSCTL_AGENT, else the one found on this machine)")
 	root.PersistentFlags().StringVar(&a.tokenFile, "token-file", "", "file with the token for an agent's TCP address (default: $QOSCTL_TOKEN_FILE)")
+	root.PersistentFlags().StringVar(&a.ca, "ca", "", "file with the authorities that an agent's https address is checked against (default: $QOSCTL_CA, else the system's)")
+	root.PersistentFlags().StringVar(&a.cert, "cert", "", "file with the certificate that says who you are to an agent's https address (default: $QOSCTL_CERT)")
+	root.PersistentFlags().StringVar(&a.key, "key", "", "file with the key of --cert (default: $QOSCTL_KEY)")
 	root.AddGroup(&cobra.Group{ID: groupJobs, Title: "Commands:"}, &cobra.Group{ID: groupMore, Title: "More commands:"})
 	a.addCommands(root)
 	return root
@@ -123,11 +133,12 @@ func (a *app) addCommands(root *cobra.Command) {
 		newExplainCmd(a), newLogsCmd(a), newCancelCmd(a), newWaitCmd(a),
 	}
 	more := []*cobra.Command{
-		newCheckpointCmd(a), newCheckpointsCmd(a), newRestoreCmd(a), newDoctorCmd(a), newOCIRuntimeCmd(a),
-		newValidateCmd(a), newAttachCmd(a), newDetachCmd(a), newConfigCmd(a), newVersionCmd(a),
+		newNodesCmd(a), newUsageCmd(a), newMigrateCmd(a), newDrainCmd(a), newUndrainCmd(a), newHoldCmd(a), newResumeCmd(a), newKeyringCmd(a), newTokenCmd(a), newTLSCmd(a),
+		newCheckpointCmd(a), newCheckpointsCmd(a), newRestoreCmd(a), newDoctorCmd(a), newDebugCmd(a), newOCIRuntimeCmd(a),
+		newValidateCmd(a), newSimulateCmd(a), newAttachCmd(a), newDetachCmd(a), newConfigCmd(a), newVersionCmd(a),
 		newDevCmd(a), newAgentCmd(a), newRunCmd(a), newReleaseCmd(a), newCompletionCmd(a),
 	}
-	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a), newGuardCmd(a)}
+	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a), newGuardCmd(a), newDumpCmd(a)}
 	for _, c := range jobs {
 		c.GroupID = groupJobs
 		root.AddCommand(c)

@@ -13,7 +13,7 @@ import (
 )
 
 // systemConfig is read when no --config is given and it is there.
-const systemConfig = "/etc/qosctl/qosctl.yaml"
+const systemConfig = "/etc/qosctl/agent.yaml"
 
 // configOpts are the flags of every command that needs the agent's configuration.
 type configOpts struct {
@@ -27,14 +27,19 @@ func (o *configOpts) add(cmd *cobra.Command) {
 	must(cmd.RegisterFlagCompletionFunc("config", completeFiles("yaml", "yml")))
 }
 
-// load reads and checks the configuration.
-func (o configOpts) load(environ []string) (agent.Config, error) {
-	path := o.path
-	if path == "" {
+// file is where the configuration is read from; "": there is none.
+func (o configOpts) file() string {
+	if o.path == "" {
 		if _, err := os.Stat(systemConfig); err == nil {
-			path = systemConfig
+			return systemConfig
 		}
 	}
+	return o.path
+}
+
+// load reads and checks the configuration.
+func (o configOpts) load(environ []string) (agent.Config, error) {
+	path := o.file()
 	c, err := agent.Load(path, environ, o.set...)
 	if err != nil {
 		hint := "docs/qosctl.yaml lists every key"
@@ -57,7 +62,7 @@ func newConfigCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config",
 		Short:   "Check or show the agent's configuration",
-		Example: "  qosctl config check /etc/qosctl/qosctl.yaml\n  qosctl config show",
+		Example: "  qosctl config check /etc/qosctl/agent.yaml\n  qosctl config show",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return &usageError{fmt.Errorf("unknown command %q", "config "+args[0]), "it is `qosctl config check` or `qosctl config show`"}
@@ -74,14 +79,18 @@ func newConfigCheckCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:               "check FILE",
 		Short:             "Check a configuration file; exit code 6 if it has problems",
-		Example:           "  qosctl config check /etc/qosctl/qosctl.yaml",
+		Example:           "  qosctl config check /etc/qosctl/agent.yaml",
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: completeFiles("yaml", "yml"),
 		RunE: run(func(_ *cobra.Command, args []string) error {
-			if _, err := (configOpts{path: args[0]}).load(nil); err != nil {
+			c, err := (configOpts{path: args[0]}).load(nil)
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(a.out, "%s: ok\n", args[0])
+			for _, note := range c.Notes() {
+				fmt.Fprintf(a.err, "note: %s\n", note)
+			}
+			_, err = fmt.Fprintf(a.out, "%s: ok\n", args[0])
 			return err
 		}),
 	}

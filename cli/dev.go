@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"qosctl/agent"
 	"qosctl/devmesos"
+	"qosctl/qos"
 )
 
 // Where the parts of a development setup listen.
@@ -23,6 +26,9 @@ const (
 	defaultChronos  = "127.0.0.1:14400"
 	defaultMesos    = "127.0.0.1:15051"
 	defaultListen   = "127.0.0.1:30000"
+	defaultMaster   = "127.0.0.1:15050"
+	defaultGossip   = "127.0.0.1:17946"
+	defaultPeer     = "127.0.0.1:30500"
 )
 
 // cgroupHint is what to do without write access to cgroups.
@@ -46,6 +52,10 @@ type devOpts struct {
 	keep        bool
 	docker      bool
 	settings    []string
+	nodeCount   int
+	master      string
+	gossip      string
+	peer        string
 }
 
 func newDevCmd(a *app) *cobra.Command {
@@ -56,8 +66,13 @@ func newDevCmd(a *app) *cobra.Command {
 		Long: `Run an agent together with a development scheduler that speaks as Marathon, Chronos and a Mesos agent do: a cluster of one
 node on loopback, with nothing to install. Both are processes of their own and are started again when they die. Ctrl-C stops
 both, and everything that they made is removed. If dev itself is killed, a third process, its guard, does that; if that is killed too,
-the next dev in the same directory does it before it begins. It is for development and tests.`,
+the next dev in the same directory does it before it begins. It is for development and tests.
+
+With --nodes N it is a cluster of N nodes, called node1, node2, …, on this machine: N agents, each with directories, sockets, cgroups and a
+share of the CPUs of its own, and a Mesos agent for each. The ports of the further ones follow those of the first. A node can be cut off from
+its Mesos master with POST /dev/nodes/NAME/cut at Marathon's address, and let back with …/heal.`,
 		Example: `  sudo qosctl dev
+  sudo qosctl dev --nodes 3
   sudo qosctl dev --map-image serlophug/openmplinpack=$PWD/images/linpack
   sudo qosctl dev --policy none --deploy 45s
   sudo qosctl dev --docker --set control.resize=reschedule`,
@@ -69,10 +84,10 @@ the next dev in the same directory does it before it begins. It is for developme
 	f := cmd.Flags()
 	f.StringVar(&o.dir, "dir", "", "directory for everything (default: qosctl-dev-UID in $XDG_RUNTIME_DIR or /tmp)")
 	f.StringArrayVar(&o.images, "map-image", nil, "run a container image from a directory, IMAGE=DIR; may be repeated")
-	f.StringVar(&o.policy, "policy", "deadline", "deadline, step or none")
+	f.StringVar(&o.policy, "policy", "deadline", policyList())
 	f.StringVar(&o.controlMode, "control-mode", "act", "act, advise or observe")
 	f.DurationVar(&o.deploy, "deploy", devmesos.DefaultDeploy, "time between a task's launch and its start (the thesis had 45s)")
-	f.Float64Var(&o.cpus, "cpus", 0, "CPUs of the node; 0: the machine's")
+	f.Float64Var(&o.cpus, "cpus", 0, "CPUs of each node; 0: the machine's, divided among them")
 	f.DurationVar(&o.period, "period", 2*time.Second, "time between two decisions")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the agent's API")
 	f.StringVar(&o.marathon, "marathon", defaultMarathon, "address of Marathon's API")
@@ -82,8 +97,12 @@ the next dev in the same directory does it before it begins. It is for developme
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.docker, "docker", false, "run jobs with an image in this machine's Docker; checkpoints, where it can take any")
 	f.StringArrayVar(&o.settings, "set", nil, "another setting of the agent, KEY=VALUE; may be repeated")
+	f.IntVar(&o.nodeCount, "nodes", 1, "number of nodes")
+	f.StringVar(&o.gossip, "gossip", defaultGossip, "address of the first agent's gossip, with several nodes")
+	f.StringVar(&o.peer, "peer", defaultPeer, "address of the first agent's API for its peers, with several nodes")
+	f.StringVar(&o.master, "mesos-master", "", "address of the Mesos master's API (default: any; with several nodes "+defaultMaster+")")
 	f.BoolVar(&o.keep, "keep", false, "leave the directory there at the end")
-	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions([]string{"deadline", "step", "none"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(qos.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
 	must(cmd.RegisterFlagCompletionFunc("control-mode", cobra.FixedCompletions([]string{"act", "advise", "observe"}, cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
@@ -92,11 +111,11 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err := o.complete(a); err != nil {
 		return err
 	}
-	cfg, err := o.config()
+	nodes, configs, err := o.configs()
 	if err != nil {
 		return err
 	}
-	if err := cfg.Cgroup.Check(); err != nil {
+	if err := configs[0].Cgroup.Check(); err != nil {
 		return &exitStatus{exitForbidden, withHint(err, cgroupHint)}
 	}
 	dir, err := openDevDir(ctx, o.dir)
@@ -110,46 +129,73 @@ func (a *app) runDev(ctx context.Context, o devOpts) error {
 	if err := dir.sweep(ctx); err != nil {
 		return err
 	}
-	if err := o.checkPorts(); err != nil {
+	if err := o.checkPorts(nodes); err != nil {
 		return errors.Join(err, dir.remove(o.keep))
 	}
 	self, err := os.Executable()
-	if err == nil && cfg.Run.Command != self {
-		err = os.Symlink(self, cfg.Run.Command)
+	if err == nil && configs[0].Run.Command != self {
+		err = os.Symlink(self, configs[0].Run.Command)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	path := filepath.Join(o.dir, "agent.yaml")
-	data, err := cfg.YAML()
-	if err == nil {
-		err = os.WriteFile(path, data, 0o644)
+	mark := devMark{PID: os.Getpid(), Keep: o.keep}
+	for i, n := range nodes { // before anything is made
+		mark.add(n.mark(configs[i]))
 	}
-	if err != nil {
-		return fmt.Errorf("write the agent's configuration: %w", err)
-	}
-	if err := dir.mark(devMark{PID: os.Getpid(), Agent: cfg.Cgroup.Parent, Mesos: o.mesosParent(), Keep: o.keep, Docker: cfg.Engine.Docker, Checkpoints: cfg.Checkpoint.Dir}); err != nil {
+	if err := dir.mark(mark); err != nil {
 		return err
+	}
+	if err := writeNodes(nodes, configs); err != nil {
+		return errors.Join(err, dir.remove(o.keep))
 	}
 	stopGuard, err := a.startGuard(self, o.dir)
 	if err != nil {
 		return errors.Join(err, dir.remove(o.keep))
 	}
 	defer stopGuard()
-	a.greet(o, path)
-	err = a.superviseDev(ctx, o, self, path)
+	a.greet(o, nodes)
+	err = a.superviseDev(ctx, o, self, nodes)
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTime)
 	defer cancel()
-	err = errors.Join(err, cfg.Clear(within), cfg.Cgroup.Clear(within))
+	for _, c := range configs {
+		err = errors.Join(err, c.Clear(within), c.Cgroup.Clear(within))
+	}
 	return errors.Join(err, dir.remove(o.keep))
 }
 
-// superviseDev runs both processes until ctx ends; the scheduler is stopped first, so that its tasks can still tell the agent.
-func (a *app) superviseDev(ctx context.Context, o devOpts, self, config string) error {
+// configs are the nodes, and the configurations of their agents.
+func (o devOpts) configs() ([]devNode, []agent.Config, error) {
+	nodes, err := o.nodes()
+	if err != nil {
+		return nil, nil, err
+	}
+	var list []agent.Config
+	for _, n := range nodes {
+		c, err := n.config(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		list = append(list, c)
+	}
+	return nodes, list, nil
+}
+
+// superviseDev runs all processes until ctx ends; the scheduler is stopped first, so that its tasks can still tell the agents.
+func (a *app) superviseDev(ctx context.Context, o devOpts, self string, nodes []devNode) error {
+	file, err := o.writeNodesFile(nodes)
+	if err != nil {
+		return err
+	}
 	out := newPrefixer(a.err)
-	scheduler := &child{name: "mesos", path: self, args: o.schedulerArgs(), env: childEnv(a.environ), out: out.as("mesos", 36), grace: 15 * time.Second}
-	node := &child{name: "agent", path: self, args: []string{"agent", "--config", config}, env: childEnv(a.environ), out: out.as("agent", 33), grace: 15 * time.Second}
-	return supervise(ctx, scheduler, node)
+	children := []*child{{name: "mesos", path: self, args: o.schedulerArgs(file), env: childEnv(a.environ), out: out.as("mesos", 36), grace: 15 * time.Second}}
+	for _, n := range nodes {
+		name := cmp.Or(n.name, "agent")
+		children = append(children, &child{
+			name: name, path: self, args: []string{"agent", "--config", n.file()}, env: childEnv(a.environ), out: out.as(name, 33), grace: 15 * time.Second,
+		})
+	}
+	return supervise(ctx, children...)
 }
 
 // complete fills the defaults in and checks.
@@ -169,6 +215,16 @@ func (o *devOpts) complete(a *app) error {
 		return &usageError{fmt.Errorf("--deploy must not be negative (got %s)", o.deploy), ""}
 	case !(o.cpus >= 0) || math.IsInf(o.cpus, 0):
 		return &usageError{fmt.Errorf("--cpus must be a number that is not negative (got %g)", o.cpus), ""}
+	case o.nodeCount < 1 || o.nodeCount > maxDevNodes:
+		return &usageError{fmt.Errorf("--nodes must be from 1 to %d (got %d)", maxDevNodes, o.nodeCount), ""}
+	case o.nodeCount > 1 && o.docker:
+		return &usageError{errors.New("--docker goes with one node: the agents of several would each take all of this machine's Docker for theirs"), "leave one of --nodes and --docker out"}
+	}
+	if o.master == "" {
+		o.master = "127.0.0.1:0"
+		if o.nodeCount > 1 {
+			o.master = defaultMaster
+		}
 	}
 	if _, err := childLogger(nil, o.level); err != nil {
 		return err
@@ -198,26 +254,14 @@ func parseImages(given []string) (map[string]string, error) {
 	return images, nil
 }
 
-// config is the agent's configuration.
-func (o devOpts) config() (agent.Config, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return agent.Config{}, fmt.Errorf("find this program: %w", err)
-	}
-	c := agent.Default()
-	c.DataDir, c.RunDir = filepath.Join(o.dir, "data"), filepath.Join(o.dir, "run")
-	c.Listen = o.listen
+// common sets what the agents of all nodes have alike.
+func (o devOpts) common(c *agent.Config, self string) {
 	c.Log.Level = o.level
-	c.Cgroup.Parent = "/qosctl-dev-" + shortHash(o.dir)
-	if o.parent != "" {
-		c.Cgroup.Parent = filepath.Join("/", o.parent, "qosctl")
-	}
 	c.Engine.Images = o.imageDirs
-	c.Checkpoint.Dir = filepath.Join(devCheckpoints, "dev-"+shortHash(o.dir))
 	if !o.docker {
-		c.Engine.Docker, c.Checkpoint.Dir = "", ""
+		c.Engine.Docker = ""
 	}
-	c.Control.Mode, c.Control.Policy, c.Control.CPUs = o.controlMode, o.policy, o.cpus
+	c.Control.Mode, c.Control.Policy = o.controlMode, o.policy
 	c.Control.Period = o.period
 	c.Control.Sample = min(c.Control.Sample, o.period)
 	c.Control.Dwell = min(c.Control.Dwell, 2*o.period)
@@ -228,7 +272,11 @@ func (o devOpts) config() (agent.Config, error) {
 		"marathon": {Type: "marathon", URLs: []string{"http://" + o.marathon}, Timeout: 10 * time.Second, Poll: poll},
 		"chronos":  {Type: "chronos", URLs: []string{"http://" + o.chronos}, Timeout: 10 * time.Second, Poll: poll},
 	}
-	c.Mesos = agent.MesosConfig{URL: "http://" + o.mesos, Poll: poll}
+	c.Mesos.Poll = poll
+}
+
+// withSettings lays the settings of --set over a configuration, and checks it.
+func (o devOpts) withSettings(c agent.Config) (agent.Config, error) {
 	if len(o.settings) > 0 {
 		text, err := c.YAML()
 		if err == nil {
@@ -261,12 +309,16 @@ func (o devOpts) command(self string) string {
 // mesosParent is the cgroup of the scheduler's tasks.
 func (o devOpts) mesosParent() string { return filepath.Join("/", o.parent, "mesos") }
 
-func (o devOpts) schedulerArgs() []string {
+// schedulerArgs are those of the scheduler; nodes is the file that lists them, "" for one.
+func (o devOpts) schedulerArgs(nodes string) []string {
 	list := []string{
 		"devmesos", "--dir", filepath.Join(o.dir, "devmesos"), "--marathon", o.marathon, "--chronos", o.chronos, "--mesos", o.mesos,
 		"--deploy", o.deploy.String(), "--cpus", fmt.Sprint(o.cpus), "--log-level", o.level,
 	}
-	list = append(list, "--cgroup-parent", o.mesosParent())
+	list = append(list, "--cgroup-parent", o.mesosParent(), "--mesos-master", o.master)
+	if nodes != "" {
+		list = append(list, "--nodes", nodes)
+	}
 	for _, i := range o.images {
 		list = append(list, "--map-image", i)
 	}
@@ -277,21 +329,32 @@ func (o devOpts) schedulerArgs() []string {
 }
 
 // greet says where things are.
-func (a *app) greet(o devOpts, config string) {
+func (a *app) greet(o devOpts, nodes []devNode) {
 	flag := ""
 	if o.dir != a.devDir() {
 		flag = " --agent " + filepath.Join(o.dir, "run", "qosctl.sock")
 	}
-	fmt.Fprintf(a.out, `qosctl dev: a cluster of one node. Ctrl-C stops it.
-  agent     http://%s (read-only), %s
-  marathon  http://%s
-  chronos   http://%s
-  mesos     http://%s
-  settings  %s
+	what := "one node"
+	if len(nodes) > 1 {
+		what = strconv.Itoa(len(nodes)) + " nodes"
+	}
+	fmt.Fprintf(a.out, `qosctl dev: a cluster of %s. Ctrl-C stops it.
+`, what)
+	for _, n := range nodes {
+		fmt.Fprintf(a.out, "  %-9s http://%s (read-only), %s\n", cmp.Or(n.name, "agent"), n.listen, filepath.Join(n.dir, "run", "qosctl.sock"))
+	}
+	fmt.Fprintf(a.out, "  marathon  http://%s\n  chronos   http://%s\n", o.marathon, o.chronos)
+	for _, n := range nodes {
+		fmt.Fprintf(a.out, "  mesos     http://%s\n", n.mesos)
+	}
+	if len(nodes) > 1 {
+		fmt.Fprintf(a.out, "  master    http://%s\n", o.master)
+	}
+	fmt.Fprintf(a.out, `  settings  %s
 Try in another shell:
   qosctl%s submit job.json --follow
   qosctl%s top
-`, o.listen, filepath.Join(o.dir, "run", "qosctl.sock"), o.marathon, o.chronos, o.mesos, config, flag, flag)
+`, nodes[0].file(), flag, flag)
 }
 
 // isNoCgroups says whether an agent could not start for want of rights on cgroups.

@@ -51,15 +51,23 @@ func until(t *testing.T, what string, limit time.Duration, ok func() bool) {
 	}
 }
 
-// freePort is an address that was free a moment ago.
+// given are the ports that tests have: the kernel may name one again as soon as it is closed.
+var given sync.Map
+
+// freePort is an address that was free a moment ago, and that no other test has.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_ = l.Close() // it was opened to be closed
+		if _, taken := given.LoadOrStore(address, true); !taken {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // program runs this test's binary as qosctl.
@@ -162,7 +170,7 @@ func TestDevSaysWhichAddressIsTaken(t *testing.T) {
 	}
 	defer l.Close()
 	o := devOpts{listen: freePort(t), chronos: l.Addr().String()}
-	err = o.checkPorts()
+	err = o.checkPorts([]devNode{{listen: o.listen}})
 	if exitCodeOf(err) != exitConflict || !strings.Contains(err.Error(), "--chronos "+l.Addr().String()+": address already in use") || !strings.Contains(hintOf(err), "--chronos") {
 		t.Errorf("%v", err)
 	}
@@ -202,7 +210,11 @@ func TestAChildIsStartedAgainUntilThereIsNoPointInIt(t *testing.T) {
 func TestDevFlagsMakeAConfiguration(t *testing.T) {
 	t.Parallel()
 	good := devOpts{dir: t.TempDir(), policy: "none", controlMode: "act", period: 500 * time.Millisecond, listen: defaultListen, marathon: defaultMarathon, chronos: defaultChronos, mesos: defaultMesos, level: "info"}
-	if c, err := good.config(); err != nil || c.Control.Sample != good.period || c.Control.Policy != "none" {
+	only := func(o devOpts) (agent.Config, error) {
+		_, list, err := o.configs()
+		return append(list, agent.Config{})[0], err
+	}
+	if c, err := only(good); err != nil || c.Control.Sample != good.period || c.Control.Policy != "none" {
 		t.Errorf("%+v, %v", c.Control, err)
 	}
 	for self, want := range map[string]string{"/opt/qosctl": "/opt/qosctl", "/my tools/qosctl": "/d/qosctl", "/a'b/qosctl": "/d/qosctl"} {
@@ -216,7 +228,7 @@ func TestDevFlagsMakeAConfiguration(t *testing.T) {
 	}
 	bad := good
 	bad.policy = "fast"
-	if _, err := bad.config(); exitCodeOf(err) != exitUsage || !strings.Contains(err.Error(), "control.policy") {
+	if _, err := only(bad); exitCodeOf(err) != exitUsage || !strings.Contains(err.Error(), "control.policy") {
 		t.Errorf("got %v", err)
 	}
 	for _, given := range []string{"x", "=y", "x=", "x=/nowhere"} {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -105,7 +106,11 @@ func (d *devDirectory) mark(m devMark) error {
 // clear takes away what a setup made, but for the lock, unless it is to be kept. Nobody runs here afterwards.
 func (d *devDirectory) clear(keep bool) error {
 	var errs []error
-	for _, name := range []string{"run", "data", "devmesos", "agent.yaml", "qosctl"} {
+	names := []string{"run", "data", "devmesos", "agent.yaml", "nodes.json", "cluster.key", "qosctl"}
+	for i := 2; i <= maxDevNodes; i++ {
+		names = append(names, "node"+strconv.Itoa(i))
+	}
+	for _, name := range names {
 		if !keep {
 			errs = append(errs, removeAll(filepath.Join(d.path, name)))
 		}
@@ -153,10 +158,13 @@ func (d *devDirectory) close() {
 }
 
 // checkPorts says which address is taken, before anything is started.
-func (o devOpts) checkPorts() error {
-	for _, p := range []struct{ flag, address string }{
-		{"listen", o.listen}, {"marathon", o.marathon}, {"chronos", o.chronos}, {"mesos", o.mesos},
-	} {
+func (o devOpts) checkPorts(nodes []devNode) error {
+	type port struct{ flag, address string }
+	ports := []port{{"marathon", o.marathon}, {"chronos", o.chronos}, {"mesos-master", o.master}}
+	for _, n := range nodes {
+		ports = append(ports, port{"listen", n.listen}, port{"mesos", n.mesos}, port{"gossip", n.gossip}, port{"peer", n.peer})
+	}
+	for _, p := range ports {
 		if p.address == "" {
 			continue
 		}

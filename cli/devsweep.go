@@ -21,14 +21,23 @@ import (
 
 // devMark is what a dev notes in its lock while it runs, for whoever clears up after it if it is killed: its guard, or else the next dev.
 type devMark struct {
-	PID   int    `json:"pid"`
+	PID   int        `json:"pid"`
+	Keep  bool       `json:"keep"` // the directory is to stay
+	Nodes []nodeMark `json:"nodes"`
+}
+
+// nodeMark is what there is to clear up of a node.
+type nodeMark struct {
+	Dir   string `json:"dir"`
 	Agent string `json:"agent"` // cgroup of the agent's containers
 	Mesos string `json:"mesos"` // cgroup of the scheduler's tasks, perhaps with other schedulers' beside them
-	Keep  bool   `json:"keep"`  // the directory is to stay
+	Marks string `json:"marks"` // directory with a file for each of those tasks, by its cgroup's name
 
 	Docker      string `json:"docker,omitempty"`      // address of the Docker that has containers of it
 	Checkpoints string `json:"checkpoints,omitempty"` // directory of its checkpoints
 }
+
+func (m *devMark) add(n nodeMark) { m.Nodes = append(m.Nodes, n) }
 
 // lastsAtMost is how long the children of a dev that was killed may take to end: what they are given otherwise, and a bit.
 const lastsAtMost = 20 * time.Second
@@ -47,17 +56,9 @@ func (d *devDirectory) sweep(ctx context.Context) error {
 	if err := d.childrenEnded(ctx); err != nil {
 		return err
 	}
-	c := agent.Default()
-	groups := &c.Cgroup
-	groups.Parent, c.Engine.Docker, c.Checkpoint.Dir, c.DataDir = dead.Agent, dead.Docker, dead.Checkpoints, filepath.Join(d.path, "data")
-	errs := []error{c.Clear(ctx), groups.Clear(ctx)}
-	tasks, err := os.ReadDir(filepath.Join(d.path, "devmesos", "running")) // one mark for each task, by its cgroup's name
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
-	}
-	for _, t := range tasks {
-		groups.Parent = filepath.Join(dead.Mesos, t.Name())
-		errs = append(errs, groups.Clear(ctx))
+	var errs []error
+	for _, n := range dead.Nodes {
+		errs = append(errs, n.clear(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clear up after a dev that was killed: %w", err)
@@ -66,14 +67,35 @@ func (d *devDirectory) sweep(ctx context.Context) error {
 	return d.clear(dead.Keep)
 }
 
+// clear ends what runs of a node whose processes have been killed, and removes its cgroups, containers and checkpoints.
+func (n nodeMark) clear(ctx context.Context) error {
+	c := agent.Default()
+	groups := &c.Cgroup
+	groups.Parent, c.Engine.Docker, c.Checkpoint.Dir, c.DataDir = n.Agent, n.Docker, n.Checkpoints, filepath.Join(n.Dir, "data")
+	errs := []error{c.Clear(ctx), groups.Clear(ctx)}
+	tasks, err := os.ReadDir(n.Marks)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, t := range tasks {
+		groups.Parent = filepath.Join(n.Mesos, t.Name())
+		errs = append(errs, groups.Clear(ctx))
+	}
+	return errors.Join(errs...)
+}
+
 // childrenEnded waits until the agent and the scheduler have ended: they were told to when dev died, and hold locks until then.
 func (d *devDirectory) childrenEnded(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lastsAtMost)
 	defer cancel()
-	for _, name := range []string{"data/containers.held", "devmesos/lock"} {
-		for !unlocked(filepath.Join(d.path, name)) {
+	locks := []string{filepath.Join(d.path, "devmesos", "lock")}
+	for _, n := range d.dead.Nodes {
+		locks = append(locks, filepath.Join(n.Dir, "data", "containers.held"))
+	}
+	for _, lock := range locks {
+		for !unlocked(lock) {
 			if err := sleep(ctx, 100*time.Millisecond); err != nil {
-				return &exitStatus{exitConflict, withHint(fmt.Errorf("a dev that was killed has left a process behind that holds %s", filepath.Join(d.path, name)),
+				return &exitStatus{exitConflict, withHint(fmt.Errorf("a dev that was killed has left a process behind that holds %s", lock),
 					"`fuser` of that file shows which; end it, or give this dev its own --dir")}
 			}
 		}
@@ -94,8 +116,13 @@ func unlocked(path string) bool {
 // readMark reads the mark of a dev that was killed or runs; nil after one that has ended.
 func readMark(r io.Reader) *devMark {
 	var m devMark
-	if err := json.NewDecoder(io.LimitReader(r, 64<<10)).Decode(&m); err != nil || m.Agent == "" || m.Mesos == "" {
+	if err := json.NewDecoder(io.LimitReader(r, 64<<10)).Decode(&m); err != nil || len(m.Nodes) == 0 {
 		return nil
+	}
+	for _, n := range m.Nodes {
+		if n.Dir == "" || n.Agent == "" || n.Mesos == "" {
+			return nil
+		}
 	}
 	return &m
 }

@@ -173,7 +173,7 @@ func TestMarkOfADev(t *testing.T) {
 		return d
 	}
 	d := open()
-	if err := d.mark(devMark{PID: os.Getpid(), Agent: "/a", Mesos: "/m", Keep: true}); err != nil || d.dead != nil {
+	if err := d.mark(devMark{PID: os.Getpid(), Keep: true, Nodes: []nodeMark{{Dir: "/d", Agent: "/a", Mesos: "/m"}}}); err != nil || d.dead != nil {
 		t.Fatal(err, d.dead)
 	}
 	if _, err := openDevDir(t.Context(), path); exitCodeOf(err) != exitConflict {
@@ -181,7 +181,7 @@ func TestMarkOfADev(t *testing.T) {
 	}
 	d.close() // killed
 	d = open()
-	if d.dead == nil || d.dead.Agent != "/a" || d.dead.Mesos != "/m" || !d.dead.Keep || !d.dead.lives() {
+	if d.dead == nil || len(d.dead.Nodes) != 1 || d.dead.Nodes[0] != (nodeMark{Dir: "/d", Agent: "/a", Mesos: "/m"}) || !d.dead.Keep || !d.dead.lives() {
 		t.Errorf("%+v", d.dead)
 	}
 	if err := d.remove(true); err != nil {
@@ -202,7 +202,7 @@ func TestMarkOfADev(t *testing.T) {
 	if (&devMark{PID: 1 << 30}).lives() {
 		t.Error("a process that can't be lives")
 	}
-	for _, bad := range []string{"", "x", "{}", `{"agent":"/a"}`} {
+	for _, bad := range []string{"", "x", "{}", `{"nodes":[{"agent":"/a"}]}`} {
 		if m := readMark(strings.NewReader(bad)); m != nil {
 			t.Errorf("%q: %+v", bad, m)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 
 	"qosctl/agent/api"
@@ -23,6 +24,8 @@ const (
 	exitConflict    = 8
 	exitFramework   = 9
 	exitForbidden   = 10
+	exitWarning     = 11
+	exitFault       = 12
 	exitInterrupted = 130
 )
 
@@ -37,9 +40,12 @@ const exitCodes = `Exit codes of qosctl:
     5  no agent could be reached
     6  refused: the job file, the configuration or the request is invalid
     7  there is no such job or app
-    8  conflict: the name is taken, or somebody else is changing the same thing
+    8  conflict: the name is taken, somebody else is changing the same thing, or it can't be
+       done as things are; drain --wait: a job can't be moved
     9  the framework refused, or could not be reached
    10  not permitted
+   11  doctor: the worst finding is a warning
+   12  doctor: the worst finding is a fault
    75  run: the job's checkpoint can't be restored on this node; it is kept
   130  interrupted
 
@@ -114,6 +120,8 @@ func exitCodeOf(err error) int {
 		return exitCodeOfAnswer(s.Body)
 	}
 	switch {
+	case errors.Is(err, api.ErrUnreachable) && errors.Is(err, fs.ErrPermission):
+		return exitForbidden // there is an agent's socket, for others
 	case errors.Is(err, api.ErrUnreachable):
 		return exitUnreachable
 	case errors.Is(err, context.Canceled):

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"qosctl/agent/api"
+	"qosctl/qos"
 )
 
 type explainOpts struct {
@@ -22,6 +23,9 @@ func newExplainCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain JOB",
 		Short: "Tell what was decided about a job, and why",
+		Long: `Tell what was decided about a job, and why. Of a Chronos series that has ended, and of a Marathon app's last execution, it says why the
+deadline was met or missed: what the time was spent on. The parts add up, but for "short", the time within them in which the job had less
+than it needed to be in time.`,
 		Example: `  qosctl explain linpack1
   qosctl explain linpack1 --last 3`,
 		Args:              args(cobra.ExactArgs(1)),
@@ -59,12 +63,32 @@ func (a *app) runExplain(ctx context.Context, o explainOpts) error {
 	return o.form.print(a.out, e, func(w io.Writer) error { return explainText(w, e, time.Now()) })
 }
 
+// judgementText says where the time of what has ended went.
+func judgementText(w io.Writer, v *qos.Judgement) error {
+	if v == nil {
+		return nil
+	}
+	rows := []string{v.Text()}
+	for _, c := range v.Causes {
+		rows = append(rows, row("  "+span(time.Duration(c.Seconds*float64(time.Second))), c.Kind, c.Text))
+	}
+	return table(w, rows...)
+}
+
 func explainText(w io.Writer, e api.Explanation, now time.Time) error {
 	head := fmt.Sprintf("%s is %s", e.Job.Name, phaseText(e.Job))
 	if v := verdict(e.Job, time.Now()); v != "" {
 		head += ", " + v
 	}
 	if _, err := fmt.Fprintln(w, head); err != nil {
+		return err
+	}
+	if aside := asideRows(e.Job); len(aside) > 0 {
+		if err := table(w, aside...); err != nil {
+			return err
+		}
+	}
+	if err := judgementText(w, e.Judgement); err != nil {
 		return err
 	}
 	if len(e.Decisions) == 0 {

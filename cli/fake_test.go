@@ -20,12 +20,13 @@ import (
 )
 
 // fakeAgent answers from files in its directory: jobs.json has for each job the list of what it looks like, one after the other, each
-// time that it is watched; node.json, explain.json, claim.json, logs.ndjson and output.ndjson are answers as they stand;
+// time that it is watched; left.json likewise what is left on a node; node.json, explain.json, claim.json, logs.ndjson and output.ndjson are answers as they stand;
 // error.json is the answer of every changing request. Requests are noted in the file requests.
 type fakeAgent struct {
 	dir  string
 	mu   sync.Mutex
 	jobs [][]api.Job
+	left []api.DrainStatus
 }
 
 // startFakeAgent listens on a socket until stop is called.
@@ -47,6 +48,7 @@ func (f *fakeAgent) handler() http.Handler {
 	m.HandleFunc("GET /v1/jobs/{job}", f.job)
 	m.HandleFunc("DELETE /v1/jobs/{job}", f.cancel)
 	m.HandleFunc("GET /v1/jobs/{job}/explain", f.file("explain.json"))
+	m.HandleFunc("GET /v1/jobs/{job}/history", f.file("history.json"))
 	m.HandleFunc("GET /v1/jobs/{job}/logs", f.file("logs.ndjson"))
 	m.HandleFunc("POST /v1/jobs/{job}/checkpoints", f.file("checkpoint.json"))
 	m.HandleFunc("POST /v1/jobs/{job}/restore", f.job)
@@ -54,6 +56,15 @@ func (f *fakeAgent) handler() http.Handler {
 	m.HandleFunc("DELETE /v1/checkpoints", f.file(""))
 	m.HandleFunc("GET /v1/doctor", f.file("doctor.json"))
 	m.HandleFunc("POST /v1/attach", f.attach)
+	m.HandleFunc("GET /v1/nodes", f.file("nodes.json"))
+	m.HandleFunc("GET /v1/usage", f.file("usage.json"))
+	m.HandleFunc("GET /v1/hold", f.file("hold.json"))
+	m.HandleFunc("POST /v1/hold", f.file("hold.json"))
+	m.HandleFunc("POST /v1/jobs/{job}/migrate", f.migrate)
+	m.HandleFunc("POST /v1/drain", f.file("drain.json"))
+	m.HandleFunc("GET /v1/drain/{node}", f.drainStatus)
+	m.HandleFunc("GET /v1/keyring", f.file("keyring.json"))
+	m.HandleFunc("POST /v1/keyring", f.file("keyring.json"))
 	m.HandleFunc("DELETE /v1/attach/{job}", f.file(""))
 	m.HandleFunc("GET /v1/node", f.file("node.json"))
 	m.HandleFunc("POST /v1/standin/{job}/claim", f.file("claim.json"))
@@ -92,6 +103,10 @@ func (f *fakeAgent) read(name string, into any) {
 func (f *fakeAgent) file(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		data, err := os.ReadFile(filepath.Join(f.dir, name))
+		if (name == "nodes.json" || name == "hold.json" || name == "history.json") && errors.Is(err, os.ErrNotExist) { // an agent of before there were clusters
+			reply(w, http.StatusNotFound, api.Error{Status: 404, Code: api.CodeNotFound, Text: "no route"})
+			return
+		}
 		if name == "" {
 			data, err = []byte("{}"), nil
 		}
@@ -166,6 +181,22 @@ func (f *fakeAgent) cancel(w http.ResponseWriter, r *http.Request) {
 	}
 	f.jobs[i][0].Phase = qos.PhaseCancelled
 	reply(w, 200, f.jobs[i][0])
+}
+
+func (f *fakeAgent) migrate(w http.ResponseWriter, r *http.Request) {
+	var m api.MigrateResponse
+	f.read("migrate.json", &m)
+	m.Job = f.jobs[f.find(r.PathValue("job"))][0]
+	m.Job.Moving = m.To
+	reply(w, http.StatusAccepted, m)
+}
+
+func (f *fakeAgent) drainStatus(w http.ResponseWriter, _ *http.Request) {
+	if f.left == nil {
+		f.read("left.json", &f.left)
+	}
+	reply(w, 200, f.left[0])
+	f.left = f.left[min(1, len(f.left)-1):]
 }
 
 func (f *fakeAgent) attach(w http.ResponseWriter, r *http.Request) {

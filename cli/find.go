@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"qosctl/agent/api"
+	"qosctl/agent/pki"
 )
 
 // systemSocket is where an agent started by systemd is found.
@@ -36,7 +38,11 @@ func (a *app) client(ctx context.Context) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := api.New(api.Options{Address: address, Token: token})
+	secure, err := a.tls(address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := api.New(api.Options{Address: address, Token: token, TLS: secure})
 	if err != nil {
 		return nil, &usageError{err, ""}
 	}
@@ -57,6 +63,36 @@ func (a *app) token() (string, error) {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	return strings.TrimSpace(string(data)), nil
+}
+
+// tls is for an agent's https address; nil: for any other.
+func (a *app) tls(address string) (*tls.Config, error) {
+	if !strings.HasPrefix(address, "https://") {
+		if a.ca != "" || a.cert != "" || a.key != "" {
+			return nil, &usageError{fmt.Errorf("--ca, --cert and --key are for https addresses; the agent's is %s", address), ""}
+		}
+		return nil, nil
+	}
+	ca, cert, key := cmp.Or(a.ca, a.getenv("QOSCTL_CA")), cmp.Or(a.cert, a.getenv("QOSCTL_CERT")), cmp.Or(a.key, a.getenv("QOSCTL_KEY"))
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pool, err := pki.ReadPool(ca)
+		if err != nil {
+			return nil, fmt.Errorf("read whom to trust: %w", err)
+		}
+		c.RootCAs = pool
+	}
+	if (cert == "") != (key == "") {
+		return nil, &usageError{errors.New("--cert and --key belong together"), ""}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("read your certificate: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
 }
 
 // findSocket returns the first socket that somebody listens on, else the first that is there, else the first.

@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -17,15 +17,16 @@ import (
 
 // follow shows a job until it has ended, and returns its outcome's exit code.
 func (a *app) follow(ctx context.Context, c *api.Client, j api.Job) error {
-	width, live := terminalWidth(a.out)
-	f := &follower{w: a.out, width: width, live: live, size: func() int { w, _ := terminalWidth(a.out); return w }}
+	f := &follower{}
+	f.line, f.live = newLine(a.out)
 	period := 10 * time.Second
-	if live {
+	if f.live {
 		period = time.Second
 	}
 	j, err := watch(ctx, c, j, period, func(j api.Job) error { return f.show(j, time.Now()) })
-	if live {
-		fmt.Fprint(a.out, f.again())
+	f.clear()
+	if f.live && errors.Is(err, context.Canceled) {
+		fmt.Fprintf(a.err, "%s goes on: `qosctl status %[1]s` shows how it stands, `qosctl cancel %[1]s` ends it\n", j.Name)
 	}
 	if err != nil {
 		return err
@@ -36,9 +37,6 @@ func (a *app) follow(ctx context.Context, c *api.Client, j api.Job) error {
 	}
 	return nil
 }
-
-// clearLine goes to the beginning of a terminal's line and empties it.
-const clearLine = "\r\x1b[K"
 
 // terminalWidth returns the width of a terminal, and whether w is one that can redraw.
 func terminalWidth(w io.Writer) (int, bool) {
@@ -55,12 +53,10 @@ func terminalWidth(w io.Writer) (int, bool) {
 
 // follower shows one job's progress: on a terminal as a bar in one line, else as a line for each change of phase or run and each tenth done.
 type follower struct {
-	w     io.Writer
-	width int
-	live  bool
-	last  string // what the last plain line was about
-	size  func() int
-	drawn int // columns of the bar that stands there
+	line
+
+	live bool
+	last string // what the last plain line was about
 }
 
 func (f *follower) show(j api.Job, now time.Time) error {
@@ -68,11 +64,7 @@ func (f *follower) show(j api.Job, now time.Time) error {
 		return nil
 	}
 	if f.live {
-		erase := f.again()
-		bar := f.bar(j, now)
-		f.drawn = utf8.RuneCountInString(bar)
-		_, err := io.WriteString(f.w, erase+bar)
-		return err
+		return f.put(func(width int) string { return followed(j, now, width) })
 	}
 	about := fmt.Sprint(j.Phase, j.Index, j.State, j.Late, int(10*done(j)))
 	if about == f.last {
@@ -83,33 +75,17 @@ func (f *follower) show(j api.Job, now time.Time) error {
 	return err
 }
 
-// again looks at the terminal's width and goes to where the bar that stands there begins: one that is wider than the window has become
-// was broken into several lines.
-func (f *follower) again() string {
-	if f.size != nil {
-		f.width = f.size()
-	}
-	if above := (f.drawn - 1) / f.width; above > 0 {
-		return fmt.Sprintf("\r\x1b[%dA\x1b[J", above)
-	}
-	return clearLine
-}
-
-// bar is name, bar and figures, cut to the terminal's width.
-func (f *follower) bar(j api.Job, now time.Time) string {
+// followed is name, bar and figures of a job.
+func followed(j api.Job, now time.Time, width int) string {
 	text := progressText(j, now)
-	room := f.width - len([]rune(j.Name)) - len([]rune(text)) - 5
+	room := width - len([]rune(j.Name)) - len([]rune(text)) - 5
 	line := j.Name + " "
 	if j.Phase != qos.PhaseRunning {
 		line += phaseText(j) + " "
 	} else if room >= 10 {
 		line += drawBar(min(room, 50), done(j), elapsed(j, now)) + " "
 	}
-	line += text
-	if r := []rune(line); len(r) >= f.width {
-		line = string(r[:f.width-1])
-	}
-	return line
+	return line + text
 }
 
 // drawBar fills a bar by the work that is done and marks with | how much of the time is gone: on plan, the filling reaches the mark.
@@ -131,15 +107,21 @@ func elapsed(j api.Job, now time.Time) float64 {
 }
 
 func progressText(j api.Job, now time.Time) string {
+	text := figuresText(j, now)
+	if v := verdict(j, now); v != "" {
+		text += "  " + v
+	}
+	return text
+}
+
+// figuresText is how much is done, with how many CPUs, and how long there is.
+func figuresText(j api.Job, now time.Time) string {
 	text := doneText(j)
 	if j.Phase == qos.PhaseRunning {
 		text += fmt.Sprintf("  %s CPU", cores(j.Allocation))
 	}
 	if l := left(j, now); l != "" {
 		text += "  " + l + " left"
-	}
-	if v := verdict(j, now); v != "" {
-		text += "  " + v
 	}
 	return text
 }

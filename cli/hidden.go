@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 
 	"qosctl/container/process"
 	"qosctl/devmesos"
+	"qosctl/framework"
 )
 
 // newShimCmd is what the process engine starts for each container.
@@ -35,16 +39,27 @@ type devmesosOpts struct {
 	images     []string
 	attributes map[string]string
 	level      string
+	nodes      string // file
+	master     string // URL; "": this is the master
+	tokenFile  string
+	socket     string
 }
 
 // newDevmesosCmd is the scheduler that `qosctl dev` starts.
 func newDevmesosCmd(a *app) *cobra.Command {
 	var o devmesosOpts
 	cmd := &cobra.Command{
-		Use:     "devmesos",
-		Short:   "Run the development scheduler alone (`qosctl dev` starts this)",
-		Example: "  qosctl devmesos --dir /tmp/mesos --marathon 127.0.0.1:18080",
-		Args:    args(cobra.NoArgs),
+		Use:   "devmesos",
+		Short: "Run the development scheduler alone (`qosctl dev` starts this)",
+		Long: `Run the development scheduler alone: Marathon, Chronos, a Mesos master and its agents. With --node-of it is one agent of another's
+cluster, which the master must allow with a token that both have. It is for development and tests.
+
+--listen-any lifts the bound to loopback. Whoever can reach the addresses then runs commands on the nodes, as the user that these run as: by
+Marathon's and Chronos' APIs without any credentials, by the protocol between master and nodes with the token. Only for networks that nobody
+else is in.`,
+		Example: `  qosctl devmesos --dir /tmp/mesos --marathon 127.0.0.1:18080
+  qosctl devmesos --dir /tmp/far --node-of http://192.0.2.1:15050 --node-token /etc/token --hostname far`,
+		Args: args(cobra.NoArgs),
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			return a.runDevmesos(cmd.Context(), o)
 		}),
@@ -67,6 +82,15 @@ func newDevmesosCmd(a *app) *cobra.Command {
 	f.StringArrayVar(&o.images, "map-image", nil, "IMAGE=DIR; may be repeated")
 	f.BoolVar(&d.Docker, "docker", false, "run tasks of type DOCKER in this machine's Docker")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&d.Master, "mesos-master", "", "address of the Mesos master's API; empty: any")
+	f.DurationVar(&d.PingTimeout, "ping-timeout", 15*time.Second, "silence after which a node is unreachable (Mesos has 75s)")
+	f.StringVar(&o.nodes, "nodes", "", "file with a JSON list of the nodes of this process")
+	f.BoolVar(&d.Remote, "no-nodes", false, "no node of this process: only those that follow it from elsewhere")
+	f.StringVar(&o.master, "node-of", "", "URL of a master to be a node of")
+	f.StringVar(&o.tokenFile, "node-token", "", "file with what master and nodes show each other; needed with --listen-any")
+	f.BoolVar(&d.Open, "listen-any", false, "allow addresses that others can reach: whoever does runs commands as this user")
+	f.BoolVar(&d.NoOperators, "no-operators", false, "permit nobody to drain agents or to maintain machines")
+	f.StringVar(&o.socket, "node-socket", "", "QOSCTL_NODE_SOCKET of the node's tasks")
 	return cmd
 }
 
@@ -84,16 +108,66 @@ func (a *app) runDevmesos(ctx context.Context, o devmesosOpts) error {
 	if d.Logger, err = childLogger(a.err, o.level); err != nil {
 		return err
 	}
-	s, err := devmesos.New(d) //nolint:contextcheck // it has none
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return withHint(err, "another program has that address, or another development scheduler runs")
-		}
+	if err := o.complete(&d); err != nil {
 		return err
 	}
-	marathon, chronos, mesos := s.Addrs()
-	d.Logger.Info("development scheduler", "marathon", "http://"+marathon, "chronos", "http://"+chronos, "mesos", "http://"+mesos)
+	if o.master != "" {
+		return a.runDevNode(ctx, o.master, d)
+	}
+	s, err := devmesos.New(d) //nolint:contextcheck // it has none
+	if err != nil {
+		return inUse(err)
+	}
+	marathon, chronos, _ := s.Addrs()
+	d.Logger.Info("development scheduler", "marathon", "http://"+marathon, "chronos", "http://"+chronos, "master", "http://"+s.MasterAddr(), "mesos", s.NodeAddrs())
 	if err := s.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
+		return err
+	}
+	return nil
+}
+
+func inUse(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return withHint(err, "another program has that address, or another development scheduler runs")
+	}
+	return err
+}
+
+// complete reads the files that the flags name.
+func (o devmesosOpts) complete(d *devmesos.Options) error {
+	if o.nodes != "" {
+		b, err := os.ReadFile(o.nodes)
+		if err == nil {
+			err = json.Unmarshal(b, &d.Nodes)
+		}
+		if err != nil {
+			return fmt.Errorf("read the list of nodes: %w", err)
+		}
+	}
+	if o.socket != "" { // of the only node
+		d.Nodes = []devmesos.LocalNode{{Hostname: d.Hostname, Mesos: d.Mesos, CgroupParent: d.CgroupParent, ExecutorEnv: map[string]string{framework.EnvNodeSocket: o.socket}}}
+	}
+	if o.tokenFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return fmt.Errorf("read the token of master and nodes: %w", err)
+	}
+	if d.Token = strings.TrimSpace(string(b)); d.Token == "" {
+		return &usageError{fmt.Errorf("--node-token: %s is empty", o.tokenFile), ""}
+	}
+	return nil
+}
+
+// runDevNode is a node of another process' cluster.
+func (a *app) runDevNode(ctx context.Context, master string, d devmesos.Options) error {
+	n, err := devmesos.NewNode(master, d) //nolint:contextcheck // it has none
+	if err != nil {
+		return inUse(err)
+	}
+	d.Logger.Info("node of a development cluster", "master", master, "mesos", "http://"+n.Addr())
+	if err := n.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return err
 	}
 	return nil

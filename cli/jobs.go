@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -50,10 +51,33 @@ func (a *app) runJobs(ctx context.Context, o jobsOpts) error {
 	if jobs == nil {
 		jobs = []api.Job{}
 	}
-	return o.form.print(a.out, jobs, func(w io.Writer) error { return jobsTable(w, jobs, o.all) })
+	return o.form.print(a.out, jobs, func(w io.Writer) error {
+		several, err := manyNodes(ctx, c, jobs)
+		if err != nil {
+			return err
+		}
+		return jobsTable(w, jobs, o.all, several)
+	})
 }
 
-func jobsTable(w io.Writer, jobs []api.Job, all bool) error {
+// manyNodes says whether the cluster has more than one node: jobs are shown with theirs then.
+func manyNodes(ctx context.Context, c *api.Client, jobs []api.Job) (bool, error) {
+	for _, j := range jobs {
+		if j.Owner != jobs[0].Owner {
+			return true, nil
+		}
+	}
+	if len(jobs) == 0 {
+		return false, nil
+	}
+	list, err := c.Nodes(ctx)
+	if api.IsStatus(err, http.StatusNotFound) { // an agent of before there were clusters
+		return false, nil
+	}
+	return len(list.Nodes) > 1, err
+}
+
+func jobsTable(w io.Writer, jobs []api.Job, all, nodes bool) error {
 	if len(jobs) == 0 {
 		text := "no live jobs; `qosctl jobs --all` lists those that have ended"
 		if all {
@@ -63,11 +87,43 @@ func jobsTable(w io.Writer, jobs []api.Job, all bool) error {
 		return err
 	}
 	now := time.Now()
-	rows := []string{row("NAME", "ID", "PHASE", "STATE", "DONE", "CPUS", "REQUEST", "DEADLINE", "LEFT")}
+	head := []string{"NAME", "ID", "PHASE", "STATE", "DONE", "CPUS", "REQUEST", "DEADLINE", "LEFT"}
+	if nodes {
+		head = slices.Insert(head, 2, "NODE")
+	}
+	rows := []string{row(head...)}
 	for _, j := range jobs {
-		rows = append(rows, row(j.Name, shortID(j.ID), string(j.Phase), verdict(j, now), doneText(j), allocation(j), cores(j.Request), moment(j.Deadline, now), left(j, now)))
+		cells := []string{j.Name, shortID(j.ID), string(j.Phase), standing(j, now), doneText(j), allocation(j), cores(j.Request), moment(j.Deadline, now), left(j, now)}
+		if nodes {
+			cells = slices.Insert(cells, 2, whereabouts(j))
+		}
+		rows = append(rows, row(cells...))
 	}
 	return table(w, rows...)
+}
+
+// whereabouts is a job's node, that it does not answer, and where the job is on its way to.
+func whereabouts(j api.Job) string {
+	text := j.Owner
+	if j.Away != "" {
+		text += " (away)"
+	}
+	if j.Moving != "" {
+		text += " → " + j.Moving
+	}
+	return text
+}
+
+// standing is a job's verdict, and that it is on hold.
+func standing(j api.Job, now time.Time) string {
+	v := verdict(j, now)
+	switch {
+	case j.Held == "" || j.Phase.Terminal():
+		return v
+	case v == "":
+		return "held"
+	}
+	return v + " held"
 }
 
 // sortJobs puts the live ones first, then the newest.

@@ -34,8 +34,8 @@ func (n *notifier) send(state string) error {
 	return nil
 }
 
-// watchdog tells systemd that we live, twice in the time that it allows, until ctx ends.
-func (n *notifier) watchdog(ctx context.Context, usec, pid string) {
+// watchdog tells systemd that we live, twice in the time that it allows, as long as we do, until ctx ends.
+func (n *notifier) watchdog(ctx context.Context, usec, pid string, alive func() bool) {
 	us, err := strconv.ParseInt(usec, 10, 64)
 	if err != nil || us < 2 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return
@@ -45,7 +45,9 @@ func (n *notifier) watchdog(ctx context.Context, usec, pid string) {
 	for {
 		select {
 		case <-t.C:
-			_ = n.send("WATCHDOG=1") // the next one may get through; systemd acts if none does
+			if alive() {
+				_ = n.send("WATCHDOG=1") // the next one may get through; systemd acts if none does
+			}
 		case <-ctx.Done():
 			return
 		}

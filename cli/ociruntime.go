@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -80,7 +79,18 @@ func runtimesOfDocker(ctx context.Context) ([]string, error) {
 }
 
 // madeByRuntime lists the containers that Docker could not even remove without the runtime. The docker command is asked: it is where Docker is.
-func madeByRuntime(ctx context.Context) ([]string, error) {
+// One that is removed between the two questions makes the second fail: they are asked again.
+func madeByRuntime(ctx context.Context) (list []string, err error) {
+	const tries = 5
+	for range tries {
+		if list, err = askMadeByRuntime(ctx); err == nil {
+			return list, nil
+		}
+	}
+	return nil, err
+}
+
+func askMadeByRuntime(ctx context.Context) ([]string, error) {
 	ids, err := exec.CommandContext(ctx, "docker", "ps", "--all", "--quiet").Output()
 	if err != nil {
 		return nil, fmt.Errorf("docker ps: %w", err)
@@ -90,7 +100,7 @@ func madeByRuntime(ctx context.Context) ([]string, error) {
 	}
 	out, err := exec.CommandContext(ctx, "docker", append([]string{"inspect", "--format", "{{.HostConfig.Runtime}} {{.Name}}"}, strings.Fields(string(ids))...)...).Output()
 	if err != nil {
-		return nil, errors.Join(errors.New("docker inspect"), err)
+		return nil, fmt.Errorf("docker inspect: %w", err)
 	}
 	var list []string
 	for line := range strings.Lines(string(out)) {

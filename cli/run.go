@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"qosctl/agent/api"
+	"qosctl/framework"
 )
 
 // maxSpec bounds the job's spec that the environment carries, in bytes of JSON.
@@ -39,7 +41,8 @@ container; its output is streamed here and its exit code is this command's. SIGT
 agent is away, the container runs on, and this command waits for the agent.
 
 The environment says what to run: QOSCTL_JOB, QOSCTL_SECRET, QOSCTL_SOCKET and, for an agent that doesn't know the job,
-QOSCTL_SPEC; MESOS_TASK_ID and MESOS_SANDBOX come from Mesos.`,
+QOSCTL_SPEC; MESOS_TASK_ID and MESOS_SANDBOX come from Mesos. On a node whose agent has its sockets elsewhere than the others have, its Mesos
+agent's --executor_environment_variables names this node's with QOSCTL_NODE_SOCKET, which counts instead of QOSCTL_SOCKET.`,
 		Example: "  exec /usr/bin/qosctl run",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +72,7 @@ QOSCTL_SPEC; MESOS_TASK_ID and MESOS_SANDBOX come from Mesos.`,
 
 // standinOpts reads the environment.
 func (a *app) standinOpts() (runOpts, error) {
-	o := runOpts{job: a.getenv("QOSCTL_JOB"), secret: a.getenv("QOSCTL_SECRET"), socket: a.getenv("QOSCTL_SOCKET"), task: a.getenv("MESOS_TASK_ID")}
+	o := runOpts{job: a.getenv("QOSCTL_JOB"), secret: a.getenv("QOSCTL_SECRET"), socket: cmp.Or(a.getenv(framework.EnvNodeSocket), a.getenv("QOSCTL_SOCKET")), task: a.getenv("MESOS_TASK_ID")}
 	if o.task == "" {
 		o.task = a.getenv("mesos_task_id") // Chronos
 	}
@@ -103,7 +106,7 @@ func publicEnv(environ []string) []string {
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
 		switch name {
-		case "QOSCTL_SECRET", "QOSCTL_SPEC", "QOSCTL_SOCKET":
+		case "QOSCTL_SECRET", "QOSCTL_SPEC", "QOSCTL_SOCKET", framework.EnvNodeSocket:
 		default:
 			env = append(env, e)
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"time"
 
@@ -68,6 +66,7 @@ func statusRows(j api.Job, now time.Time) []string {
 		row("Framework:", string(j.Framework)+tenantText(j)),
 		row("Phase:", phaseText(j)),
 	}
+	rows = append(rows, asideRows(j)...)
 	if j.Outcome != "" {
 		rows = append(rows, row("Outcome:", string(j.Outcome)))
 	}
@@ -96,6 +95,20 @@ func statusRows(j api.Job, now time.Time) []string {
 		row("Node:", fmt.Sprintf("%s (epoch %d)", orDash(j.Owner), j.Epoch)))
 	if j.Container != "" {
 		rows = append(rows, row("Container:", j.Container))
+	}
+	return rows
+}
+
+// asideRows say that a job is on hold, away, or on its way.
+func asideRows(j api.Job) (rows []string) {
+	if j.Held != "" && !j.Phase.Terminal() {
+		rows = append(rows, row("On hold:", j.Held+"; nothing is decided about it"))
+	}
+	if j.Away != "" {
+		rows = append(rows, row("Away:", "node "+j.Away+", which has it, does not answer; this is what it last told"))
+	}
+	if j.Moving != "" {
+		rows = append(rows, row("Moving:", "to node "+j.Moving))
 	}
 	return rows
 }
@@ -181,9 +194,9 @@ func accountTable(w io.Writer, account *qos.Account) error {
 		return nil
 	}
 	rows := []string{"", row("INCARNATION", "NODE", "CONTAINER", "COUNTED IN", "CGROUP", "BASE", "OWN", "BORROWED")}
-	for _, i := range slices.Sorted(maps.Keys(account.Entries)) {
+	for _, i := range account.Incarnations() {
 		e := account.Entries[i]
-		rows = append(rows, row(strconv.Itoa(i), e.Node, e.Container, e.StatContainer, e.Cgroup, span(e.Base), span(e.Own), span(e.Borrowed)))
+		rows = append(rows, row(strconv.Itoa(i.N), e.Node, e.Container, e.StatContainer, e.Cgroup, span(e.Base), span(e.Own), span(e.Borrowed)))
 	}
 	return table(w, rows...)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"qosctl/agent/api"
+	"qosctl/qos"
 )
 
 type submitOpts struct {
@@ -19,22 +21,33 @@ type submitOpts struct {
 	replace bool
 	strict  bool
 	form    form
+	old     oldArgs
 }
 
 func newSubmitCmd(a *app) *cobra.Command {
 	var o submitOpts
 	cmd := &cobra.Command{
-		Use:   "submit FILE|-",
+		Use:   "submit FILE|- | -j FILE -m CREDENTIALS | -c CREDENTIALS [-i URL]",
 		Short: "Hand a job in",
 		Long: `Hand a job in: a job file for Marathon or Chronos with a qos block. The file is checked before anything is sent.
-With --follow the command stays until the job has ended, and exits as wait does.`,
+With --follow the command stays until the job has ended, and exits as wait does.
+
+The arguments of the thesis' launcher are taken too: -j is the job file, -m or -c the credentials of Marathon or Chronos, and say which of the two the
+job is for, -i is the address of the supervisor, which is an agent now. The agent hands the job in by its own credentials
+(` + "`frameworks`" + ` in its configuration): the file of -m or -c is checked, and not sent. Over the network the agent wants a token (--token-file).`,
 		Example: `  qosctl submit job.json
   qosctl submit job.json --follow
-  sed s/6000/3000/ job.json | qosctl submit - --replace`,
-		Args:              args(cobra.ExactArgs(1)),
+  sed s/6000/3000/ job.json | qosctl submit - --replace
+  qosctl submit -j job.json -c chronos_credentials.json -i http://10.0.0.2:30000`,
+		Args:              args(cobra.MaximumNArgs(1)),
 		ValidArgsFunction: completeFiles("json"),
 		RunE: run(func(cmd *cobra.Command, args []string) error {
-			o.file = args[0]
+			if len(args) > 0 {
+				o.file = args[0]
+			}
+			if err := a.asLauncher(&o); err != nil {
+				return err
+			}
 			return a.runSubmit(cmd.Context(), o)
 		}),
 	}
@@ -42,10 +55,11 @@ With --follow the command stays until the job has ended, and exits as wait does.
 	f.BoolVarP(&o.follow, "follow", "f", false, "stay and show the job's progress until it has ended")
 	f.BoolVar(&o.replace, "replace", false, "take the place of a job of the same name")
 	f.BoolVar(&o.strict, "strict", false, "refuse a deadline that can't be met, and anything that would be a warning")
-	f.StringVar(&o.policy, "policy", "", "deadline, step or none, instead of the file's or the agent's")
+	f.StringVar(&o.policy, "policy", "", policyList()+", instead of the file's or the agent's")
 	f.StringVar(&o.id, "id", "", "the job's UUID, to repeat a submission without doing it twice (default: a new one)")
-	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions([]string{"deadline", "step", "none"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(qos.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
 	addForm(cmd, &o.form)
+	o.old.add(cmd)
 	return cmd
 }
 
@@ -56,15 +70,16 @@ func (a *app) runSubmit(ctx context.Context, o submitOpts) error {
 	case !uuidForm.MatchString(o.id):
 		return &usageError{fmt.Errorf("--id must be a UUID in lower case (got %q)", o.id), ""}
 	}
-	switch o.policy {
-	case "", "deadline", "step", "none":
-	default:
-		return &usageError{fmt.Errorf("--policy must be deadline, step or none (got %q)", o.policy), ""}
+	if o.policy != "" && !slices.Contains(qos.PolicyNames(), o.policy) {
+		return &usageError{fmt.Errorf("--policy must be %s (got %q)", policyList(), o.policy), ""}
 	}
-	_, data, warnings, err := a.parseJobFile(o.file)
+	spec, data, warnings, err := a.parseJobFile(o.file)
 	warn(a.err, warnings)
 	if err != nil {
 		return problemsError(err)
+	}
+	if err := o.old.fits(spec.Framework); err != nil {
+		return err
 	}
 	if o.strict && len(warnings) > 0 {
 		return &exitStatus{exitInvalid, withHint(fmt.Errorf("the job file has warnings, and --strict refuses them"), "leave --strict out, or change what the warnings name; nothing was submitted")}
@@ -101,4 +116,11 @@ func submitted(w io.Writer, j api.Job, follow bool) error {
 	}
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// policyList names the policies, for help and errors.
+func policyList() string {
+	names := qos.PolicyNames()
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }

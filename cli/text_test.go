@@ -4,17 +4,43 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
 	"qosctl/agent/api"
 	"qosctl/qos"
 )
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	dial := func(errno syscall.Errno) error {
+		return &api.UnreachableError{Address: "/run/qosctl/qosctl.sock", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"nobody listens", dial(syscall.ECONNREFUSED), exitUnreachable},
+		{"a socket for others", dial(syscall.EACCES), exitForbidden},
+		{"interrupted", context.Canceled, exitInterrupted},
+		{"anything else", errors.New("x"), exitError},
+	} {
+		if got := exitCodeOf(c.err); got != c.want {
+			t.Errorf("%s: exit code %d, want %d", c.name, got, c.want)
+		}
+	}
+}
 
 func TestSpan(t *testing.T) {
 	t.Parallel()
@@ -40,8 +66,7 @@ func TestBar(t *testing.T) {
 	}
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	j := api.Job{Name: "/a", Phase: qos.PhaseRunning, State: qos.OnPlan, Allocation: 0.5, Progress: 5, QoS: qos.QoS{Duration: 10}, Started: now.Add(-time.Minute), Deadline: now.Add(time.Minute)}
-	f := follower{width: 60, live: true}
-	if got, want := f.bar(j, now), "/a [█████████|·········] 50%  0.50 CPU  1m00s left  ON_PLAN"; got != want {
+	if got, want := followed(j, now, 60), "/a [█████████|·········] 50%  0.50 CPU  1m00s left  ON_PLAN"; got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -49,7 +74,7 @@ func TestBar(t *testing.T) {
 func TestTheBarIsFoundAgainInANarrowerWindow(t *testing.T) {
 	t.Parallel()
 	width := 60
-	f := follower{live: true, drawn: 50, size: func() int { return width }}
+	f := line{drawn: 50, size: func() int { return width }}
 	for _, tt := range []struct {
 		width int
 		want  string
@@ -58,6 +83,49 @@ func TestTheBarIsFoundAgainInANarrowerWindow(t *testing.T) {
 		if got := f.again(); got != tt.want {
 			t.Errorf("width %d: %q, want %q", width, got, tt.want)
 		}
+	}
+}
+
+func TestABarKeepsToItsRoom(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		width      int
+		share      float64
+		text, rest string
+		took       time.Duration
+		want       string
+	}{
+		{60, 0.5, "5 of 10 runs", "about 3s left", time.Second, "[███████████████··············] 5 of 10 runs  about 3s left"},
+		{40, 0.5, "5 of 10 runs", "about 3s left", time.Second, "[█████····] 5 of 10 runs  about 3s left"},
+		{30, 0.5, "5 of 10 runs", "about 3s left", time.Second, "5 of 10 runs  about 3s left"},
+		{20, 0.5, "5 of 10 runs", "about 3s left", time.Second, "5 o…  about 3s left"},
+		{40, -1, "/a is being saved", "", 1900 * time.Millisecond, "/a is being saved  1s"},
+		{40, 2, "/a", "", 75 * time.Second, "[███████████████████████████] /a  1m15s"},
+	} {
+		got := barText(tt.width, tt.share, tt.text, tt.rest, tt.took)
+		if got != tt.want {
+			t.Errorf("width %d: %q, want %q", tt.width, got, tt.want)
+		}
+		if n := utf8.RuneCountInString(got); n >= tt.width {
+			t.Errorf("%d places of %d", n, tt.width)
+		}
+	}
+	if got := remaining(10*time.Second, 25, 100); got != 30*time.Second {
+		t.Errorf("%s remain", got)
+	}
+}
+
+func TestAMeterSpeaksSeldomWhereThereIsNoTerminal(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	begun := time.Now()
+	m := meter{progress: &progress{line: line{w: &b}, begun: begun}, what: "runs", total: 4, told: begun}
+	m.add()
+	for _, after := range []time.Duration{time.Second, 9 * time.Second, 10 * time.Second, 15 * time.Second, 21 * time.Second} {
+		m.look(begun.Add(after))
+	}
+	if got := regexp.MustCompile(`(?m)^\S+  `).ReplaceAllString(b.String(), ""); got != "1 of 4 runs, about 30s left\n1 of 4 runs, about 1m03s left\n" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -194,15 +262,46 @@ func TestSystemdIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { n.watchdog(ctx, "20000", "") })
+	lives, asked := true, make(chan bool, 100)
+	alive := func() bool {
+		defer func() { lives = false; asked <- true }()
+		return lives
+	}
+	wg.Go(func() { n.watchdog(ctx, "20000", "", alive) })
 	if got := read(); got != "WATCHDOG=1" {
 		t.Error(got)
 	}
+	for range 3 { // from now on it stands still
+		<-asked
+	}
 	cancel()
 	wg.Wait()
-	n.watchdog(t.Context(), "20000", "1") // meant for another process
-	n.watchdog(t.Context(), "", "")
+	if err := l.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := l.Read(make([]byte, 100)); err == nil {
+		t.Errorf("systemd was told again that it lives (%d bytes)", k)
+	}
+	n.watchdog(t.Context(), "20000", "1", alive) // meant for another process
+	n.watchdog(t.Context(), "", "", alive)
 	if err := (&notifier{}).send("x"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestARestartIsNoStop(t *testing.T) {
+	t.Parallel()
+	const unit = "qosctl-agent.service"
+	for list, want := range map[string]bool{
+		"": false,
+		"  87 qosctl-agent.service stop    running\n":                                false,
+		"  87 qosctl-agent.service restart running\n":                                true,
+		" 9 docker.service restart waiting\n87 qosctl-agent.service start waiting\n": true,
+		" 9 docker.service restart waiting\n":                                        false,
+		"garbage\n":                                                                  false,
+	} {
+		if got := jobStarts(list, unit); got != want {
+			t.Errorf("%q: %t, want %t", list, got, want)
+		}
 	}
 }

@@ -45,6 +45,10 @@ type versionInfo struct {
 	Platform string `json:"platform"`
 }
 
+func thisVersion() versionInfo {
+	return versionInfo{Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+}
+
 func newVersionCmd(a *app) *cobra.Command {
 	var f form
 	cmd := &cobra.Command{
@@ -53,7 +57,7 @@ func newVersionCmd(a *app) *cobra.Command {
 		Example: "  qosctl version\n  qosctl version -o json",
 		Args:    args(cobra.NoArgs),
 		RunE: run(func(*cobra.Command, []string) error {
-			v := versionInfo{Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			v := thisVersion()
 			return f.print(a.out, v, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "qosctl %s (%s, %s)\n", v.Version, v.Go, v.Platform)
 				return err

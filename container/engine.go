@@ -154,6 +154,12 @@ const (
 	Stderr Stream = "stderr"
 )
 
+// QuotaReader is an Engine that can read the quota of a running container from the kernel alone, which costs a hundredth of Inspect.
+type QuotaReader interface {
+	// Quota is the CFS quota in force in the container's cgroup, in CPUs; 0: none. cgroup.ErrGone if the cgroup was removed.
+	Quota(id string, g cgroup.Group) (cpus float64, err error)
+}
+
 // Positioner is what the readers of Logs implement: Offset is the position in the output of the next byte that Read returns. It is
 // more than the caller asked for where older output was dropped already.
 type Positioner interface {
@@ -170,6 +176,7 @@ type Engine interface {
 	// Start starts a created container and returns when its first process runs. ErrStarted if it was started before. A command that can't
 	// be executed is an error too; the container has then exited with CodeNotFound, CodeNoExec or CodeSetup. An error that leaves it open
 	// whether the command runs, or has run, wraps ErrStarted: look again with Inspect. After any other this start has not run it and never will.
+	// Of two processes that start a container at the same moment both may be told that they did; it is started once.
 	Start(ctx context.Context, id string) error
 	// Stop sends SIGTERM, waits at most grace, then kills all that is left in the container. It returns when the container has exited; an exited one is no error.
 	Stop(ctx context.Context, id string, grace time.Duration) error

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"qosctl/devmesos/node"
+	"qosctl/devmesos/master"
 )
 
 // admin puts the routes that only a development scheduler has before an API. They are on every listener:
@@ -14,7 +14,9 @@ import (
 //	POST   /dev/faults                   switches a Fault on
 //	GET    /dev/faults                   lists those that are on
 //	DELETE /dev/faults                   clears them
-//	POST   /dev/hold?cpus=X              keeps CPUs out of the offers, as a framework that sits on one; 0 gives them back
+//	POST   /dev/hold?cpus=X[&node=NAME]  keeps CPUs of a node, or of each, out of the offers, as a framework that sits on one; 0 gives them back
+//	POST   /dev/nodes/{name}/cut         throws away what a node reports: to its master it is silent
+//	POST   /dev/nodes/{name}/heal        lets it be heard again
 //	POST   /dev/tasks/{id}/unreachable   cuts a task off from its framework; it runs on
 //	POST   /dev/tasks/{id}/reachable     lets it return
 //	POST   /dev/tasks/{id}/lost          kills it as if its agent were gone for good
@@ -55,18 +57,34 @@ func (s *Server) admin(next http.Handler) http.Handler {
 			say(w, http.StatusBadRequest, map[string]string{"message": "cpus: want a number that is not negative"})
 			return
 		}
-		s.node.Hold(cpus)
+		s.master.Hold(r.URL.Query().Get("node"), cpus)
 		w.WriteHeader(http.StatusNoContent)
 	})
+	s.adminOfNodes(mux)
+	mux.Handle("/", next)
+	return mux
+}
+
+// adminOfNodes are the routes to nodes and tasks.
+func (s *Server) adminOfNodes(mux *http.ServeMux) {
+	for _, verb := range []string{"cut", "heal"} {
+		mux.HandleFunc("POST /dev/nodes/{name}/"+verb, func(w http.ResponseWriter, r *http.Request) {
+			if err := s.master.Cut(r.PathValue("name"), verb == "cut"); err != nil {
+				say(w, http.StatusNotFound, map[string]string{"message": err.Error()})
+				return
+			}
+			w.WriteHeader(http.StatusNoContent)
+		})
+	}
 	for verb, act := range map[string]func(string) error{
-		"unreachable": func(id string) error { return s.node.SetReachable(id, false) },
-		"reachable":   func(id string) error { return s.node.SetReachable(id, true) },
-		"lost":        s.node.Lose,
+		"unreachable": func(id string) error { return s.master.SetReachable(id, false) },
+		"reachable":   func(id string) error { return s.master.SetReachable(id, true) },
+		"lost":        s.master.Lose,
 	} {
 		mux.HandleFunc("POST /dev/tasks/{id}/"+verb, func(w http.ResponseWriter, r *http.Request) {
 			err := act(r.PathValue("id"))
 			switch {
-			case errors.Is(err, node.ErrNoTask):
+			case errors.Is(err, master.ErrNoTask):
 				say(w, http.StatusNotFound, map[string]string{"message": err.Error()})
 			case err != nil:
 				say(w, http.StatusInternalServerError, map[string]string{"message": err.Error()})
@@ -75,8 +93,6 @@ func (s *Server) admin(next http.Handler) http.Handler {
 			}
 		})
 	}
-	mux.Handle("/", next)
-	return mux
 }
 
 func say(w http.ResponseWriter, status int, v any) {

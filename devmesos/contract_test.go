@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,6 +29,8 @@ func TestContract(t *testing.T) {
 					o.ChronosPrefix = "/scheduler"
 				case "auth", "agent auth":
 					o.HTTPCredentials = "ann:secret"
+				case "operators denied":
+					o.NoOperators = true
 				}
 			}
 			l := start(t, o)
@@ -43,10 +46,16 @@ func TestContract(t *testing.T) {
 func (l *life) given(t *testing.T, given string) {
 	t.Helper()
 	faults := map[string]string{"no leader": "noleader", "standby": "standby", "timeout": "503"}
+	ofMaster := map[string]string{"no leading master": "noleader", "standby master": "standby"}
 	kind, rest, _ := strings.Cut(given, " ")
 	switch {
 	case faults[given] != "":
 		l.must(t, "marathon", "POST", "/dev/faults", fmt.Sprintf(`{"target":"marathon","kind":%q,"path":"^/v2"}`, faults[given]), nil)
+	case ofMaster[given] != "":
+		l.awaitAgent(t)
+		l.must(t, "master", "POST", "/dev/faults", fmt.Sprintf(`{"target":"master","kind":%q}`, ofMaster[given]), nil)
+	case kind == "agent" && rest != "auth", given == "machine planned":
+		l.givenOperated(t, given)
 	case kind == "app":
 		l.givenApp(t, rest)
 	case kind == "job":
@@ -61,6 +70,36 @@ func (l *life) given(t *testing.T, given string) {
 			l.post(t, fmt.Sprintf("%s%d", name, i), "R/2200-01-01T00:00:00Z/PT1H", "exec sleep 1000", "")
 		}
 		eventually(t, "all jobs are shown", func() bool { return len(l.jobs(t)) == n })
+	}
+}
+
+// awaitAgent waits until the one agent is registered, and returns what the contract calls it.
+func (l *life) awaitAgent(t *testing.T) map[string]string {
+	t.Helper()
+	var v slavesView
+	eventually(t, "the agent is registered", func() bool {
+		v = slavesView{}
+		l.must(t, "master", "GET", "/slaves", "", &v)
+		return len(v.Slaves) == 1
+	})
+	s := v.Slaves[0]
+	ip, _, _ := strings.Cut(strings.TrimPrefix(s.PID, "slave(1)@"), ":")
+	return map[string]string{"agent": s.ID, "host": s.Hostname, "ip": ip}
+}
+
+// givenOperated has an operator do something to the agent.
+func (l *life) givenOperated(t *testing.T, given string) {
+	t.Helper()
+	v := l.awaitAgent(t)
+	switch given {
+	case "agent drained":
+		l.must(t, "master", "POST", "/api/v1", fmt.Sprintf(`{"type":"DRAIN_AGENT","drain_agent":{"agent_id":{"value":%q}}}`, v["agent"]), nil)
+	case "agent deactivated":
+		l.must(t, "master", "POST", "/api/v1", fmt.Sprintf(`{"type":"DEACTIVATE_AGENT","deactivate_agent":{"agent_id":{"value":%q}}}`, v["agent"]), nil)
+	default:
+		l.must(t, "master", "POST", "/maintenance/schedule", fmt.Sprintf(
+			`{"windows":[{"machine_ids":[{"hostname":%q,"ip":%q}],"unavailability":{"start":{"nanoseconds":7258118400000000000},"duration":{"nanoseconds":3600000000000}}}]}`,
+			v["host"], v["ip"]), nil)
 	}
 }
 
@@ -154,6 +193,9 @@ func (l *life) fire(t *testing.T, row contracttest.Row) {
 	vars := map[string]string{}
 	if slices.ContainsFunc(row.Given, func(g string) bool { return strings.HasPrefix(g, "app /") }) {
 		vars = l.vars(t)
+	}
+	if l.o.HTTPCredentials == "" && !slices.ContainsFunc(row.Given, func(g string) bool { return strings.HasSuffix(g, " master") }) {
+		maps.Copy(vars, l.awaitAgent(t))
 	}
 	request := func(r contracttest.Request) (int, http.Header, []byte) {
 		r = r.Expand(vars)

@@ -19,6 +19,7 @@ import (
 
 	"qosctl/devmesos/chronos"
 	"qosctl/devmesos/marathon"
+	"qosctl/devmesos/master"
 	"qosctl/devmesos/node"
 )
 
@@ -27,14 +28,15 @@ type Server struct {
 	o         Options
 	log       *slog.Logger
 	lock      *os.File
-	node      *node.Node
+	master    *master.Master
+	nodes     []*member
 	marathon  *marathon.Scheduler
 	chronos   *chronos.Scheduler
 	faults    *faults
-	listeners [3]net.Listener // marathon, chronos, mesos
+	listeners [3]net.Listener // marathon, chronos, master
 }
 
-// New opens the listeners and the directory, ends what a former life left running, and loads its apps and jobs. Run must follow.
+// New opens the listeners and the directory, ends what a former life's own nodes left running, and loads its apps and jobs. Run must follow.
 func New(o Options) (_ *Server, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -45,55 +47,65 @@ func New(o Options) (_ *Server, err error) {
 			s.closeAll()
 		}
 	}()
-	if err := s.openDir(); err != nil {
+	if s.lock, err = openDir(o.Dir); err != nil {
 		return nil, err
 	}
-	for i, addr := range []string{o.Marathon, o.Chronos, o.Mesos} {
+	for i, addr := range []string{o.Marathon, o.Chronos, o.Master} {
 		if s.listeners[i], err = net.Listen("tcp", addr); err != nil {
 			return nil, fmt.Errorf("devmesos: %w", err)
 		}
 	}
-	n, err := node.New(node.Options{
-		Hostname: o.Hostname, Attributes: o.Attributes, CPUs: o.CPUs, MemMiB: o.MemMiB, DiskMiB: 100 << 10, FirstPort: 31000, Deploy: o.Deploy,
-		Dir: o.Dir, CgroupRoot: o.CgroupRoot, Proc: o.Proc, Parent: o.CgroupParent, Images: o.Images, Docker: o.Docker, Logger: s.log,
+	s.master, err = master.New(master.Options{
+		Dir: filepath.Join(o.Dir, "master"), PingTimeout: o.PingTimeout, Token: o.Token, NoOperators: o.NoOperators, Logger: s.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("devmesos: %w", err)
 	}
-	s.node = n
-	leader := s.listeners[0].Addr().String()
-	// the frameworks are registered with closures, since they need the node to be made and the node needs their functions
-	n.Register("marathon", func(st node.Status) { s.marathon.Status(st) }, func() { s.marathon.Offer() })
-	n.Register("chronos", func(st node.Status) { s.chronos.Status(st) }, func() { s.chronos.Offer() })
+	for _, l := range o.Nodes {
+		m, err := newMember(o, l, "", s.log)
+		if err != nil {
+			return nil, fmt.Errorf("devmesos: %w", err)
+		}
+		s.nodes = append(s.nodes, m)
+	}
+	return s, s.frameworks()
+}
+
+// frameworks makes Marathon and Chronos. They are registered with closures, since they need the master to be made and the master needs their
+// functions.
+func (s *Server) frameworks() (err error) {
+	m := s.master
+	m.Register("marathon", true, func(st node.Status) { s.marathon.Status(st) }, func() { s.marathon.Offer() })
+	m.Register("chronos", false, func(st node.Status) { s.chronos.Status(st) }, func() { s.chronos.Offer() })
 	s.marathon, err = marathon.New(marathon.Options{
-		Cluster: n, Dir: o.Dir, Version: o.MarathonVersion, Leader: leader, FrameworkID: n.FrameworkID("marathon"), Logger: s.log,
+		Cluster: m, Dir: s.o.Dir, Version: s.o.MarathonVersion, Leader: s.listeners[0].Addr().String(), FrameworkID: m.FrameworkID("marathon"), Logger: s.log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("devmesos: %w", err)
+		return fmt.Errorf("devmesos: %w", err)
 	}
 	s.chronos, err = chronos.New(chronos.Options{
-		Cluster: n, Dir: o.Dir, Prefix: o.ChronosPrefix, Leader: s.listeners[1].Addr().String(), Logger: s.log,
+		Cluster: m, Dir: s.o.Dir, Prefix: s.o.ChronosPrefix, Leader: s.listeners[1].Addr().String(), Logger: s.log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("devmesos: %w", err)
+		return fmt.Errorf("devmesos: %w", err)
 	}
-	return s, nil
+	return nil
 }
 
 // openDir makes the directory and locks it: two schedulers in one would end each other's tasks.
-func (s *Server) openDir() error {
-	if err := os.MkdirAll(s.o.Dir, 0o755); err != nil {
-		return fmt.Errorf("devmesos: %w", err)
+func openDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("devmesos: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(s.o.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
-		return fmt.Errorf("devmesos: %w", err)
+		return nil, fmt.Errorf("devmesos: %w", err)
 	}
-	s.lock = f
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("devmesos: %s is used by another development scheduler: %w", s.o.Dir, err)
+		_ = f.Close() // it was never ours
+		return nil, fmt.Errorf("devmesos: %s is used by another development scheduler: %w", dir, err)
 	}
-	return nil
+	return f, nil
 }
 
 func (s *Server) closeAll() {
@@ -102,65 +114,111 @@ func (s *Server) closeAll() {
 			_ = l.Close() // closed already, at worst
 		}
 	}
-	if s.lock != nil {
-		// a process that is just being forked has the file open too, until its exec: closing alone would leave the lock with it
-		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
-		_ = s.lock.Close() // nothing was written
+	for _, m := range s.nodes {
+		_ = m.listener.Close() // as above
+	}
+	unlock(s.lock)
+}
+
+// unlock lets a directory go. A process that is just being forked has the file open too, until its exec: closing alone would leave the
+// lock with it.
+func unlock(f *os.File) {
+	if f != nil {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		_ = f.Close() // nothing was written
 	}
 }
 
-// Addrs are the addresses that are listened on.
+// Addrs are the addresses that are listened on; mesos is the first node's, "" if there is none.
 func (s *Server) Addrs() (marathon, chronos, mesos string) {
-	return s.listeners[0].Addr().String(), s.listeners[1].Addr().String(), s.listeners[2].Addr().String()
+	if len(s.nodes) > 0 {
+		mesos = s.nodes[0].addr()
+	}
+	return s.listeners[0].Addr().String(), s.listeners[1].Addr().String(), mesos
 }
 
-// Run serves until ctx ends. Then it launches nothing more, ends all tasks (SIGTERM, at most 5 s of grace, SIGKILL), removes their
-// cgroups, and returns when all its goroutines have ended.
+// MasterAddr is where the Mesos master's API is.
+func (s *Server) MasterAddr() string { return s.listeners[2].Addr().String() }
+
+// NodeAddrs are where the APIs of this process' agents are.
+func (s *Server) NodeAddrs() []string {
+	list := make([]string, 0, len(s.nodes))
+	for _, m := range s.nodes {
+		list = append(list, m.addr())
+	}
+	return list
+}
+
+// Run serves until ctx ends. Then it launches nothing more, ends all tasks of its own nodes (SIGTERM, at most 5 s of grace, SIGKILL), removes
+// their cgroups, and returns when all its goroutines have ended. Tasks of nodes of other processes run on.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.closeAll()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		// the node outlives the frameworks, so that they don't take the end of all tasks for failures
-		nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
-		var n, frameworks errgroup.Group
-		n.Go(func() error { return s.node.Run(nodeCtx) })
+		// nodes outlive the frameworks, so that these don't take the end of all tasks for failures, and the master outlives the nodes
+		nodeCtx, stopNodes := context.WithCancel(context.WithoutCancel(ctx))
+		masterCtx, stopMaster := context.WithCancel(context.WithoutCancel(ctx))
+		var nodes, frameworks, m errgroup.Group
+		m.Go(func() error { return s.master.Run(masterCtx) })
+		for _, n := range s.nodes {
+			nodes.Go(func() error { return n.run(nodeCtx, s.master, false) })
+		}
 		frameworks.Go(func() error { return s.marathon.Run(ctx) })
 		frameworks.Go(func() error { return s.chronos.Run(ctx) })
 		err := frameworks.Wait()
-		stopNode()
-		return errors.Join(err, n.Wait())
+		stopNodes()
+		err = errors.Join(err, nodes.Wait())
+		stopMaster()
+		return errors.Join(err, m.Wait())
 	})
-	names := []string{"marathon", "chronos", "mesos"}
-	for i, h := range []http.Handler{s.marathon.Handler(), s.chronos.Handler(), s.node.Handler()} {
-		realm := map[string]string{"marathon": "Mesosphere", "chronos": "Mesosphere", "mesos": "mesos-agent-readonly"}[names[i]]
-		srv := &http.Server{
-			Handler:           local(s.authenticated(realm, s.admin(s.faults.wrap(names[i], h)))),
-			ReadHeaderTimeout: 10 * time.Second,
-			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		}
-		g.Go(func() error {
-			if err := srv.Serve(s.listeners[i]); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("devmesos: serve %s: %w", names[i], err)
-			}
-			return nil
-		})
-		g.Go(func() error {
-			<-ctx.Done()
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			if srv.Shutdown(stop) != nil { // a stream or a slow request is still open
-				return srv.Close()
-			}
-			return nil
-		})
+	s.serve(ctx, g, s.listeners[0], "marathon", "Mesosphere", s.marathon.Handler())
+	s.serve(ctx, g, s.listeners[1], "chronos", "Mesosphere", s.chronos.Handler())
+	s.serve(ctx, g, s.listeners[2], "master", "mesos-master-readwrite", s.master.Handler())
+	for _, n := range s.nodes {
+		s.serve(ctx, g, n.listener, "mesos", "mesos-agent-readonly", n.node.Handler())
 	}
 	return g.Wait()
 }
 
-// local refuses what a web page in a browser on this machine may send: requests across origins, and those to a name that the page's
-// owner has pointed at loopback.
-func local(next http.Handler) http.Handler {
+// serve answers at a listener until ctx ends.
+func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, name, realm string, h http.Handler) {
+	wrapped := s.authenticated(realm, s.admin(s.faults.wrap(name, h)))
+	if name == "master" { // nodes have a token of their own
+		mux := http.NewServeMux()
+		mux.Handle("POST "+node.ExchangePath, h)
+		mux.Handle("/", wrapped)
+		wrapped = mux
+	}
+	serve(ctx, g, l, guard(wrapped, s.o.Open), s.log)
+}
+
+// serve answers at a listener until ctx ends.
+func serve(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler, log *slog.Logger) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	g.Go(func() error {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("devmesos: serve at %s: %w", l.Addr(), err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(stop) != nil { // a stream or a slow request is still open
+			return srv.Close()
+		}
+		return nil
+	})
+}
+
+// guard refuses what a web page in a browser on this machine may send: requests across origins, and those to a name that the page's
+// owner has pointed at loopback. Where others may reach it, the latter can't be told.
+func guard(next http.Handler, open bool) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
+	if open {
+		return next
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 // Fault is a misbehaviour that can be switched on for the next requests to one of the APIs.
 type Fault struct {
 	ID     int    `json:"id,omitempty"`
-	Target string `json:"target"`           // marathon, chronos, mesos
+	Target string `json:"target"`           // marathon, chronos, mesos (the agents), master
 	Kind   string `json:"kind"`             // one of faultKinds
 	Count  int    `json:"count,omitempty"`  // requests that are hit; 0: until cleared
 	Method string `json:"method,omitempty"` // "": all
@@ -26,10 +26,10 @@ type Fault struct {
 
 // The kinds: an answer of that status instead of the request's; "html": 200 with a page; "lost": the request is carried out, but the
 // connection is cut before the answer; "slow": it waits first; "drop": the connection is cut, nothing is done; "noleader" and "standby": Marathon has
-// lost its leader, or is another's stand-by.
+// lost its leader, or is another's stand-by; so with the master, whose stand-by redirects with 307.
 var (
-	faultKinds   = []string{"500", "503", "409", "401", "html", "lost", "slow", "drop", "noleader", "standby"}
-	faultTargets = []string{"marathon", "chronos", "mesos"}
+	faultKinds   = []string{"500", "503", "422", "409", "401", "403", "html", "lost", "slow", "drop", "noleader", "standby"}
+	faultTargets = []string{"marathon", "chronos", "mesos", "master"}
 )
 
 func (f *Fault) compile() (err error) {
@@ -123,9 +123,16 @@ func (fs *faults) wrap(target string, next http.Handler) http.Handler {
 			fmt.Fprint(w, "<html><body><h1>Welcome to the proxy</h1></body></html>\n")
 		case "401":
 			unauthorized(w, "Mesosphere")
+		case "403":
+			w.WriteHeader(http.StatusForbidden)
 		case "noleader":
-			noLeader(w, r)
+			noLeader(w, r, target)
 		case "standby":
+			if target == "master" {
+				w.Header().Set("Location", "//"+r.Host+r.URL.RequestURI())
+				w.WriteHeader(http.StatusTemporaryRedirect)
+				return
+			}
 			http.Redirect(w, r, "http://"+r.Host+r.URL.RequestURI(), http.StatusFound)
 		default:
 			answerFault(w, f.Kind)
@@ -133,8 +140,13 @@ func (fs *faults) wrap(target string, next http.Handler) http.Handler {
 	})
 }
 
-// noLeader is what Marathon's proxy to the leader says when there is none.
-func noLeader(w http.ResponseWriter, r *http.Request) {
+// noLeader is what Marathon's proxy to the leader, or a master, says when there is none.
+func noLeader(w http.ResponseWriter, r *http.Request, target string) {
+	if target == "master" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, "No leader elected")
+		return
+	}
 	if r.URL.Path == "/v2/leader" {
 		say(w, http.StatusNotFound, map[string]string{"message": "There is no leader"})
 		return
@@ -143,9 +155,12 @@ func noLeader(w http.ResponseWriter, r *http.Request) {
 }
 
 func answerFault(w http.ResponseWriter, kind string) {
-	status := map[string]int{"500": 500, "503": 503, "409": 409}[kind]
+	status := map[string]int{"500": 500, "503": 503, "422": 422, "409": 409}[kind]
 	body := map[string]any{"message": "fault " + kind + " switched on by /dev/faults"}
-	if kind == "409" {
+	switch kind {
+	case "422":
+		body = map[string]any{"message": "Object is not valid", "details": []any{map[string]any{"path": "/cpus", "errors": []string{"fault 422 switched on by /dev/faults"}}}}
+	case "409":
 		body = map[string]any{
 			"message":     "App is locked by one or more deployments. Override with the option '?force=true'. View details at '/v2/deployments/<DEPLOYMENT_ID>'.",
 			"deployments": []any{map[string]string{"id": "00000000-0000-4000-8000-000000000000"}},

@@ -80,10 +80,10 @@ func removeCgroup(t *testing.T, parent string) {
 	}
 }
 
-// url is where a server (marathon, chronos, agent) answers.
+// url is where a server (marathon, chronos, agent, master) answers.
 func (l *life) url(server string) string {
 	m, c, a := l.Addrs()
-	return "http://" + map[string]string{"marathon": m, "chronos": c, "agent": a}[server]
+	return "http://" + map[string]string{"marathon": m, "chronos": c, "agent": a, "master": l.MasterAddr()}[server]
 }
 
 // send makes a request and reads its answer.

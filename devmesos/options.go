@@ -1,12 +1,15 @@
 package devmesos
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +34,29 @@ type Options struct {
 	Images                   map[string]string // container image → directory whose entries are laid over the host's root
 	Docker                   bool              // tasks of type DOCKER are run by docker run, as by Mesos' Docker containerizer
 	Logger                   *slog.Logger      // nil: discards
+
+	Master      string        // listen address of the Mesos master's API, as those above
+	Nodes       []LocalNode   // of this process; nil: one, as the fields above say
+	Remote      bool          // no node of this process: all are others' (see NewNode)
+	PingTimeout time.Duration // silence after which a node is unreachable; 0: 15 s
+	Token       string        // that nodes of other processes must show; needed with Open
+	NoOperators bool          // nobody may drain agents or maintain machines
+	// Open allows addresses that others can reach. Whoever reaches them runs commands as this process' user.
+	Open bool
+}
+
+// LocalNode is a node of a cluster of several. Zero values are as in Options, but for those that must differ from node to node: host name
+// (node1, node2, …), directory (Dir for the first, Dir/node2, …), cgroup (CgroupParent-node1, …), ports (31000, 32000, …).
+type LocalNode struct {
+	Hostname     string            `json:"hostname,omitempty"`
+	Mesos        string            `json:"mesos,omitempty"` // listen address of the agent's API
+	Attributes   map[string]string `json:"attributes,omitempty"`
+	CPUs         float64           `json:"cpus,omitempty"`
+	MemMiB       float64           `json:"mem,omitempty"`
+	Dir          string            `json:"dir,omitempty"`
+	CgroupParent string            `json:"cgroup_parent,omitempty"`
+	FirstPort    int               `json:"first_port,omitempty"`
+	ExecutorEnv  map[string]string `json:"executor_env,omitempty"` // as the agent's --executor_environment_variables
 }
 
 // DefaultDeploy is the latency between a task's launch and its start.
@@ -45,6 +71,7 @@ func (o *Options) complete() error {
 	def(&o.Marathon, "127.0.0.1:0")
 	def(&o.Chronos, "127.0.0.1:0")
 	def(&o.Mesos, "127.0.0.1:0")
+	def(&o.Master, "127.0.0.1:0")
 	def(&o.CgroupRoot, "/sys/fs/cgroup")
 	def(&o.Proc, "/proc")
 	def(&o.CgroupParent, "/mesos")
@@ -79,7 +106,41 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.completeNodes()
 	return o.validate()
+}
+
+// completeNodes makes the list of the nodes of this process.
+func (o *Options) completeNodes() {
+	switch {
+	case o.Remote:
+		o.Nodes = nil
+		return
+	case o.Nodes == nil:
+		o.Nodes = []LocalNode{{Hostname: o.Hostname, Mesos: o.Mesos, CgroupParent: o.CgroupParent}}
+	}
+	o.Nodes = slices.Clone(o.Nodes)
+	for i := range o.Nodes {
+		n := &o.Nodes[i]
+		name := fmt.Sprintf("node%d", i+1)
+		if len(o.Nodes) == 1 {
+			n.Hostname, n.CgroupParent = cmp.Or(n.Hostname, o.Hostname), cmp.Or(n.CgroupParent, o.CgroupParent)
+		}
+		n.Hostname = cmp.Or(n.Hostname, name)
+		n.Mesos = cmp.Or(n.Mesos, "127.0.0.1:0")
+		n.CPUs, n.MemMiB = cmp.Or(n.CPUs, o.CPUs), cmp.Or(n.MemMiB, o.MemMiB)
+		n.CgroupParent = cmp.Or(n.CgroupParent, o.CgroupParent+"-"+name)
+		n.FirstPort = cmp.Or(n.FirstPort, 31000+1000*i)
+		if n.Attributes == nil {
+			n.Attributes = o.Attributes
+		}
+		switch {
+		case n.Dir == "" && i == 0:
+			n.Dir = o.Dir
+		case n.Dir == "":
+			n.Dir = filepath.Join(o.Dir, name)
+		}
+	}
 }
 
 func (o *Options) validate() error {
@@ -87,10 +148,26 @@ func (o *Options) validate() error {
 	if o.Dir == "" {
 		errs = append(errs, errors.New("dir: must not be empty"))
 	}
-	for name, addr := range map[string]string{"marathon": o.Marathon, "chronos": o.Chronos, "mesos": o.Mesos} {
-		if err := loopback(addr); err != nil {
+	addrs := map[string]string{"marathon": o.Marathon, "chronos": o.Chronos, "mesos": o.Mesos, "master": o.Master}
+	names := map[string]bool{}
+	for _, n := range o.Nodes {
+		addrs["mesos of "+n.Hostname] = n.Mesos
+		if names[n.Hostname] {
+			errs = append(errs, fmt.Errorf("nodes: two are called %s", n.Hostname))
+		}
+		names[n.Hostname] = true
+	}
+	for name, addr := range addrs {
+		if err := loopback(addr); err != nil && !o.Open {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
+	}
+	if o.Open && o.Token == "" {
+		errs = append(errs, errors.New("token: must be given when others can reach the addresses"))
+	}
+	const most = 32 // of ranges of ports
+	if len(o.Nodes) > most {
+		errs = append(errs, fmt.Errorf("nodes: at most %d (got %d)", most, len(o.Nodes)))
 	}
 	if !strings.HasPrefix(o.ChronosPrefix, "/") || strings.HasSuffix(o.ChronosPrefix, "/") {
 		errs = append(errs, fmt.Errorf("chronos prefix: want /v1/scheduler or /scheduler (got %q)", o.ChronosPrefix))

@@ -19,7 +19,10 @@ import (
 )
 
 // childEnv makes this test binary a development scheduler, so that one can be killed with -9.
-const childEnv = "DEVMESOS_TEST_CHILD"
+const (
+	childEnv    = "DEVMESOS_TEST_CHILD"
+	childMaster = "DEVMESOS_TEST_MASTER" // URL; of a child that is a node
+)
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
@@ -37,6 +40,9 @@ func child(text string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	if master := os.Getenv(childMaster); master != "" {
+		return nodeChild(ctx, master, o)
+	}
 	s, err := New(o)
 	if err == nil {
 		marathon, chronos, mesos := s.Addrs()
@@ -50,15 +56,29 @@ func child(text string) int {
 	return 0
 }
 
-// spawn starts a development scheduler as a process.
-func spawn(t *testing.T, o Options) *exec.Cmd {
+// nodeChild is a node of another process' cluster.
+func nodeChild(ctx context.Context, master string, o Options) int {
+	n, err := NewNode(master, o)
+	if err == nil {
+		fmt.Fprintln(os.Stdout, n.Addr())
+		err = n.Run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// spawn starts a development scheduler, or a node of one, as a process.
+func spawn(t *testing.T, o Options, master ...string) *exec.Cmd {
 	t.Helper()
 	b, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+string(b))
+	cmd.Env = append(os.Environ(), childEnv+"="+string(b), childMaster+"="+strings.Join(master, ""))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -179,7 +199,7 @@ func TestFaults(t *testing.T) {
 		t.Helper()
 		l.must(t, "chronos", "POST", "/dev/faults", text, nil)
 	}
-	for kind, want := range map[string]int{"500": 500, "503": 503, "409": 409, "401": 401, "html": 200} {
+	for kind, want := range map[string]int{"500": 500, "503": 503, "422": 422, "409": 409, "401": 401, "html": 200} {
 		fault(fmt.Sprintf(`{"target":"marathon","kind":%q,"count":1,"method":"GET","path":"^/v2/apps$"}`, kind))
 		if status, _, _ := l.send(t, "marathon", "GET", "/v2/info", ""); status != 200 {
 			t.Errorf("%s hits another path: %d", kind, status)

@@ -53,8 +53,8 @@ func (s *site) adoptApp() {
 		s.t.Errorf("shares %s, want the request's 512 as Mesos set them", got)
 	}
 	before := s.job(id)
-	if want := strings.TrimPrefix(name, "mesos-"); before.Container != want || before.Account.Entries[1].Cgroup == "" {
-		s.t.Errorf("container %q in cgroup %q, want %s", before.Container, before.Account.Entries[1].Cgroup, want)
+	if want := strings.TrimPrefix(name, "mesos-"); before.Container != want || before.Account.Entries[before.Account.Live].Cgroup == "" {
+		s.t.Errorf("container %q in cgroup %q, want %s", before.Container, before.Account.Entries[before.Account.Live].Cgroup, want)
 	}
 	pid := s.inspect(name, ".State.Pid")
 	s.kill("/usr/bin/qosctl agent")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ func TestNoSpaceLeft(t *testing.T) {
 func TestCheckpointFaults(t *testing.T) {
 	s := startSite(t, node.Forky)
 	t.Run("two at once", func(t *testing.T) { s.as(t, s.twoAtOnce) })
+	t.Run("by hand", func(t *testing.T) { s.as(t, s.byHand) })
 	t.Run("image gone", func(t *testing.T) { s.as(t, s.imageGone) })
 	t.Run("file missing", func(t *testing.T) {
 		s.as(t, func() {
@@ -54,6 +56,45 @@ func TestCheckpointFaults(t *testing.T) {
 			})
 		})
 	})
+}
+
+// byHand restores a running job from a checkpoint that a person names: what it has done since is saved first, or thrown away with a word.
+func (s *site) byHand() {
+	id := s.submit(dockerApp("/hand", counting(100000)))
+	s.running(id)
+	s.qosctl("checkpoint", id, "--reason", "by hand")
+	first := s.lines(id)
+	s.running(id)
+	s.until("sealed", 30*time.Second, func() bool { return !strings.Contains(s.qosctl("checkpoints", id), "not sealed") })
+	if out := s.qosctl("checkpoints", id, "--verify"); !strings.Contains(out, "by hand") || !strings.Contains(out, "ok") {
+		s.t.Errorf("checkpoints --verify:\n%s", out)
+	}
+	before := s.job(id)
+	s.qosctl("restore", id, "--checkpoint", "1", "--discard")
+	s.until("it runs again", time.Minute, func() bool {
+		j := s.job(id)
+		return j.Phase == qos.PhaseRunning && j.Epoch > before.Epoch && j.Allocation > 0
+	})
+	s.running2(id)
+	after := s.job(id)
+	if after.Consumed < before.Consumed || after.Consumed-after.Progress < 0.05 {
+		s.t.Errorf("consumed %g, then %g, of which %g are progress: what was thrown away is still paid for", before.Consumed, after.Consumed, after.Progress)
+	}
+	out := strings.Fields(s.qosctl("logs", id, "--stream", "stdout"))
+	again := 0 // where the output goes back to what the checkpoint had
+	for i := 1; i < len(out) && again == 0; i++ {
+		if n, err := strconv.Atoi(out[i]); err != nil || n != i+1 {
+			again = n
+		}
+	}
+	if again == 0 || again > first+1 {
+		s.t.Errorf("it goes on with %d, the checkpoint was before %d", again, first)
+	}
+	if explained := s.qosctl("explain", id); !strings.Contains(explained, "from checkpoint 1 in") {
+		s.t.Errorf("not explained:\n%s", explained)
+	}
+	s.qosctl("cancel", id)
+	s.until("cancelled", 30*time.Second, func() bool { return s.job(id).Phase.Terminal() })
 }
 
 func (s *site) twoAtOnce() {

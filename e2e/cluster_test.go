@@ -28,6 +28,9 @@ var bin string // directory of the built binaries
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if text := os.Getenv(floodVar); text != "" {
+		return floodMain(text)
+	}
 	if !wanted() {
 		return m.Run()
 	}
@@ -38,7 +41,7 @@ func testMain(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // of the temporary directory
 	bin = dir
-	for out, pkg := range map[string]string{"qosctl": "qosctl", "image/linpack_openmp": "qosctl/examples/linpack"} {
+	for out, pkg := range map[string]string{"qosctl": "qosctl", "image/linpack_openmp": "qosctl/examples/linpack", "image/curl": "qosctl/e2e/programs/curl"} {
 		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, out), pkg)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		build.Stderr = os.Stderr

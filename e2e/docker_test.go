@@ -37,8 +37,16 @@ func startSite(t *testing.T, release string, args ...string) *site {
 	return startSiteOn(t, node.Options{Release: release}, "", args...)
 }
 
-// startSiteOn starts a node of those options, runs a script on it, and starts dev.
+// startSiteOn starts a node of those options, runs a script on it, and starts dev, which must be able to checkpoint.
 func startSiteOn(t *testing.T, o node.Options, prepare string, args ...string) *site {
+	t.Helper()
+	s := startBare(t, o, prepare, args...)
+	s.ready()
+	return s
+}
+
+// startBare is startSiteOn without waiting for the agent.
+func startBare(t *testing.T, o node.Options, prepare string, args ...string) *site {
 	t.Helper()
 	if !wanted() {
 		t.Skip("end-to-end tests run as root with QOSCTL_E2E=1: make e2e")
@@ -74,7 +82,6 @@ func startSiteOn(t *testing.T, o node.Options, prepare string, args ...string) *
 	if s.api, err = api.New(api.Options{Address: n.Path(siteDir + "/run/qosctl.sock")}); err != nil {
 		t.Fatal(err)
 	}
-	s.ready()
 	return s
 }
 
@@ -96,14 +103,16 @@ func nodeName(t *testing.T, release string) string {
 	return fmt.Sprintf("%s-%d", release, sum)
 }
 
-// image makes the jobs' image of the node's busybox.
-func (s *site) image() {
-	s.t.Helper()
-	script := `set -e; mkdir -p /tmp/i/bin /tmp/i/data; cp /bin/busybox /tmp/i/bin/
+// imageScript makes it.
+const imageScript = `set -e; mkdir -p /tmp/i/bin /tmp/i/data; cp /bin/busybox /tmp/i/bin/
 for a in sh sleep cat rm echo date ls tail; do ln -s busybox /tmp/i/bin/$a; done
 echo old >/tmp/i/data/change; echo gone >/tmp/i/data/delete
 tar -C /tmp/i -c . | docker import - ` + shell + `; rm -rf /tmp/i`
-	if _, err := s.n.Run(s.t.Context(), "sh", "-c", script); err != nil {
+
+// image makes the jobs' image of the node's busybox.
+func (s *site) image() {
+	s.t.Helper()
+	if _, err := s.n.Run(s.t.Context(), "sh", "-c", imageScript); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -125,6 +134,9 @@ func (s *site) stop() {
 	}
 	if b, err := os.ReadFile(s.log.Name()); err == nil && s.t.Failed() {
 		s.t.Logf("qosctl dev:\n%s", tail(b, 12<<10))
+		if d, err := os.ReadFile(s.n.Path("/var/log/dockerd.log")); err == nil {
+			s.t.Logf("dockerd:\n%s", tail(d, 4<<10))
+		}
 	}
 	if err := s.n.Stop(); err != nil {
 		s.t.Error(err)

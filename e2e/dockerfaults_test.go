@@ -77,6 +77,18 @@ func (s *site) exists(pattern string) bool {
 	return err == nil && len(found) > 0
 }
 
+// has says whether a file of the node that matches a pattern has a text in it.
+func (s *site) has(pattern, text string) bool {
+	found, err := filepath.Glob(s.n.Path(pattern))
+	s.must(err)
+	for _, f := range found {
+		if b, rerr := os.ReadFile(f); rerr == nil && strings.Contains(string(b), text) { // it may be gone just now
+			return true
+		}
+	}
+	return false
+}
+
 func (s *site) checkpoints() string {
 	found, err := filepath.Glob(s.n.Path("/var/lib/qosctl/checkpoints/dev-*"))
 	if err != nil || len(found) != 1 {
@@ -102,6 +114,23 @@ func (s *site) finished(id string, n int) {
 	if got := s.lines(id); got != n {
 		s.t.Errorf("%d lines, want %d", got, n)
 	}
+	s.tidy(id)
+}
+
+// tidy waits until nothing is left of a job that is done: no running container (its last one is kept for its output), no checkpoint,
+// whole or half written, nothing of containerd's in /tmp, and no CRIU at work.
+func (s *site) tidy(id string) {
+	s.t.Helper()
+	script := fmt.Sprintf(`docker ps --quiet --filter label=qosctl.job=%[1]s
+find %[2]s/%[1]s 2>/dev/null; ls -d /tmp/ctrd-checkpoint* 2>/dev/null; pgrep -a -x criu; true`, id, s.checkpoints())
+	left := ""
+	s.until("nothing is left of the job", time.Minute, func() bool {
+		was := left
+		if left = s.sh(script); left != "" && left != was {
+			s.t.Logf("still there: %q", left)
+		}
+		return left == ""
+	})
 }
 
 // stopLater has a job stopped with its state saved; what becomes of the request itself is not looked at: its agent may be killed.
@@ -121,7 +150,52 @@ func (s *site) stopLater(id string) (done chan struct{}) {
 // kill kills the process of the node whose command line begins so.
 func (s *site) kill(command string) {
 	s.t.Helper()
-	s.sh(fmt.Sprintf(`p=$(pgrep -o -f '^%s') && kill -9 $p`, command))
+	s.must(unix.Kill(s.find(command), unix.SIGKILL))
+}
+
+// find is the process of the node whose command line begins so, as this machine numbers it.
+func (s *site) find(command string) int {
+	s.t.Helper()
+	pid, err := s.n.Find(command)
+	s.must(err)
+	return pid
+}
+
+// stopped has a job stopped with its state saved, and does something at a moment of that. Some moments are short: one that passed unseen is
+// waited for in the job's next stop.
+func (s *site) stopped(id string, when func() bool, do func()) {
+	s.t.Helper()
+	for range 5 {
+		request := s.stopLater(id)
+		if s.seen(request, when) {
+			do()
+			<-request
+			return
+		}
+		s.t.Log("the moment passed unseen")
+		s.running(id)
+	}
+	s.t.Fatal("the moment passed unseen each time")
+}
+
+// seen looks for a moment until a request is done and some time has passed; it says whether it came.
+func (s *site) seen(request chan struct{}, when func() bool) bool {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.NewTimer(30 * time.Second)
+	defer late.Stop()
+	for !when() {
+		select {
+		case <-tick.C:
+			continue
+		case <-late.C:
+			return false
+		case <-request: // what follows it is a restore, perhaps
+			request = nil
+			late.Reset(20 * time.Second)
+		}
+	}
+	return true
 }
 
 // TestKilled kills the agent, dockerd and criu in the middle of a checkpoint and of a restore. Whatever was killed: the job ends well,
@@ -130,23 +204,38 @@ func TestKilled(t *testing.T) {
 	for _, release := range []string{node.Trixie, node.Forky} {
 		t.Run(release, func(t *testing.T) {
 			s := startSite(t, release)
+			below := func(id, pattern string) string { return s.checkpoints() + "/" + id + "/" + pattern }
+			restored := func(file string) func(id string) func() bool {
+				return func(id string) func() bool { // by any incarnation but the first
+					pattern := s.checkpoints() + "/.work/" + id + "-1-*/" + file
+					return func() bool { return s.exists(pattern) }
+				}
+			}
 			dumping := func(id string) func() bool {
-				return func() bool { return s.exists(s.checkpoints() + "/" + id + "/*.partial/images/*.img") }
+				pattern := below(id, "*.partial/images/*.img")
+				return func() bool { return s.exists(pattern) }
 			}
-			restoring := func(id string) func() bool {
-				return func() bool { return s.exists(s.checkpoints() + "/.work/" + id + "-1-2/restore.json") }
-			}
+			agent := func() { s.kill("/usr/bin/qosctl agent") }
 			for _, c := range []struct {
 				name string
 				when func(id string) func() bool
 				do   func()
 			}{
-				{"agent, in a dump", dumping, func() { s.kill("/usr/bin/qosctl agent") }},
-				{"agent, in a restore", restoring, func() { s.kill("/usr/bin/qosctl agent") }},
+				{"agent, before a dump", func(id string) func() bool {
+					pattern := below(id, "*.partial/plan.json")
+					return func() bool { return s.exists(pattern) }
+				}, agent},
+				{"agent, in a dump", dumping, agent},
+				{"agent, after a dump", func(id string) func() bool {
+					pattern := below(id, "*.partial/plan.json")
+					return func() bool { return s.has(pattern, `"state": "dumped"`) }
+				}, agent},
+				{"agent, in a restore", restored("restore.json"), agent},
+				{"agent, after a restore", restored("zero"), agent},
 				{"dockerd, in a dump", dumping, func() { s.must(s.n.KillDocker(t.Context(), false)) }},
-				{"dockerd, in a restore", restoring, func() { s.must(s.n.KillDocker(t.Context(), false)) }},
+				{"dockerd, in a restore", restored("restore.json"), func() { s.must(s.n.KillDocker(t.Context(), false)) }},
 				{"runc, in a dump", dumping, func() { s.sh(`p=$(pgrep -o -f 'runc .*checkpoint') && kill -9 $p; true`) }},
-				{"criu, in a restore", restoring, func() {
+				{"criu, in a restore", restored("restore.json"), func() {
 					s.sh(`for i in 1 2 3 4 5 6 7 8 9 10; do p=$(pgrep -o -x criu) && kill -9 $p && break; sleep 0.02; done; true`)
 				}},
 			} {
@@ -156,12 +245,9 @@ func TestKilled(t *testing.T) {
 					defer func() { s.t = outer }()
 					const n = 400
 					s.ready()
-					id := s.submit(dockerApp("/"+strings.NewReplacer(", in a ", "-").Replace(c.name), counting(n)))
+					id := s.submit(dockerApp("/"+strings.NewReplacer(", ", "-", " a ", "-").Replace(c.name), counting(n)))
 					s.running(id)
-					request := s.stopLater(id)
-					s.until("the moment has come", 30*time.Second, c.when(id))
-					c.do()
-					<-request
+					s.stopped(id, c.when(id), c.do)
 					s.finished(id, n)
 				})
 			}
@@ -246,8 +332,9 @@ func TestFullDisk(t *testing.T) {
 func TestReschedule(t *testing.T) {
 	s := startSite(t, node.Forky, "--policy", "step", "--set", "control.resize=reschedule", "--set", "control.increment=0.4", "--set", "control.decrement=0.3", "--set", "control.step_period=6s")
 	const n = 2500
-	// It rests in the middle, and falls behind its plan.
-	file := dockerApp("/case3", strings.Replace(counting(n), "echo $i;", "echo $i; [ $i = 600 ] && sleep 25;", 1))
+	// It rests in the middle, and falls behind its plan. It looks at the clock: a sleep that is checkpointed ends early (EINTR).
+	const rest = `if [ $i = 600 ]; then e=$(($(date +%s)+25)); while [ $(date +%s) -lt $e ]; do sleep 1; done; fi`
+	file := dockerApp("/case3", strings.Replace(counting(n), "echo $i;", "echo $i; "+rest+";", 1))
 	file["cpus"] = 0.6
 	file["qos"] = map[string]any{"duration": 25, "deadline": 100, "desv_deadline": 0.1, "executions": 1, "min_cpus": 0.3, "max_cpus": 1}
 	id := s.submit(file)

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +44,7 @@ func TestOnNodes(t *testing.T) {
 		{"trixie with cgroup v2", node.Options{Release: node.Trixie, V2: true}, map[string]string{"ckpt.test": "^(TestGenerations|TestKeep|TestBack)$"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
+			ctx, stop := context.WithTimeout(t.Context(), 45*time.Minute)
 			defer stop()
 			c.o.Name, c.o.Files = nodeName(t, c.o.Release), files
 			n, err := node.Start(ctx, c.o)
@@ -62,17 +63,67 @@ func TestOnNodes(t *testing.T) {
 				} else if c.only != nil && !ok {
 					continue
 				}
-				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=8m", "-test.run="+pattern)
+				out, err := n.Run(ctx, "/tests/"+name, "-test.v", "-test.timeout=20m", "-test.run="+pattern)
 				passed := strings.Count(out, "--- PASS:")
 				t.Logf("%s: %d passed, %d skipped", pkg, passed, strings.Count(out, "--- SKIP:"))
 				if only != "" {
 					t.Log(out)
 				}
 				if err != nil || only == "" && !strings.Contains(out, "--- PASS: Test"+map[string]string{"docker.test": "Conformance", "ckpt.test": "Generations"}[name]) {
-					t.Errorf("%s: %v\n%s", pkg, err, tail([]byte(out), 6<<10))
+					t.Errorf("%s: %v\n%s", pkg, status(err), failures(out))
 				}
 			}
 		})
+	}
+}
+
+// status is an error without what the program has written.
+func status(err error) string {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.Error()
+	}
+	return fmt.Sprint(err)
+}
+
+// failures are what the tests of a verbose output said that have failed, and its end.
+func failures(out string) string {
+	const most = 24 << 10
+	said, now := map[string]string{}, ""
+	var b strings.Builder
+	for l := range strings.Lines(out) {
+		f := strings.Fields(l)
+		switch {
+		case len(f) == 3 && f[0] == "===":
+			now = f[2]
+		case len(f) > 2 && f[0] == "---" && f[1] == "FAIL:":
+			b.WriteString(string(tail([]byte(said[f[2]]), most/4)) + l)
+		case len(f) > 2 && f[0] == "---":
+		default:
+			said[now] += l
+		}
+		if b.Len() > most {
+			return b.String() + "… and more\n"
+		}
+	}
+	return b.String() + string(tail([]byte(said[now]), most/4)) // of one that has panicked, or hangs
+}
+
+func TestFailuresSayWhatFailed(t *testing.T) {
+	t.Parallel()
+	const out = `=== RUN   TestA
+=== RUN   TestA/x
+    a_test.go:1: wrong
+=== RUN   TestA/y
+    a_test.go:2: fine
+--- FAIL: TestA (0.10s)
+    --- FAIL: TestA/x (0.05s)
+    --- PASS: TestA/y (0.05s)
+=== RUN   TestB
+panic: at the end
+`
+	const want = "--- FAIL: TestA (0.10s)\n    a_test.go:1: wrong\n    --- FAIL: TestA/x (0.05s)\npanic: at the end\n"
+	if got := failures(out); got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -30,10 +30,13 @@ func TestFrameworkFaults(t *testing.T) {
 		{"marathon", "503", "503"},
 		{"marathon", "401", "credentials"},
 		{"marathon", "409", "409"},
+		{"marathon", "422", "/cpus: fault 422"},
 		{"marathon", "html", "HTML"},
 		{"marathon", "drop", "marathon"},
 		{"chronos", "500", "500"},
 		{"chronos", "401", "credentials"},
+		{"chronos", "409", "409"},
+		{"chronos", "422", "422"},
 		{"chronos", "html", "HTML"},
 	} {
 		t.Run(k.target+" "+k.kind, func(t *testing.T) {

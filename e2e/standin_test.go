@@ -26,7 +26,9 @@ func TestStandIn(t *testing.T) {
 		{"killed before a dump", s.killedBefore},
 		{"killed in a dump", s.killedInDump},
 		{"killed in a restore", s.killedInRestore},
+		{"agent away", s.agentAway},
 		{"three seconds", s.shortGrace},
+		{"too short a grace", s.noGrace},
 		{"twenty at once", s.teardown},
 	} {
 		t.Run(c.name, func(t *testing.T) { s.as(t, c.part) })
@@ -100,10 +102,8 @@ func (s *site) killedInDump() {
 	const n = 400
 	id := s.submit(dockerApp("/in-dump", counting(n)))
 	s.running(id)
-	request := s.stopLater(id)
-	s.until("it is dumped", 30*time.Second, func() bool { return s.exists(s.checkpoints() + "/" + id + "/*.partial/images/*.img") })
-	s.killStandIn(id)
-	<-request
+	dumping := s.checkpoints() + "/" + id + "/*.partial/images/*.img"
+	s.stopped(id, func() bool { return s.exists(dumping) }, func() { s.killStandIn(id) })
 	s.finished(id, n)
 }
 
@@ -111,11 +111,30 @@ func (s *site) killedInRestore() {
 	const n = 400
 	id := s.submit(dockerApp("/in-restore", counting(n)))
 	s.running(id)
-	request := s.stopLater(id)
-	s.until("it is restored", 30*time.Second, func() bool { return s.exists(s.checkpoints() + "/.work/" + id + "-1-2/restore.json") })
-	s.killStandIn(id)
-	<-request
+	restoring := s.checkpoints() + "/.work/" + id + "-1-*/restore.json"
+	s.stopped(id, func() bool { return s.exists(restoring) }, func() { s.killStandIn(id) })
 	s.finished(id, n)
+}
+
+// agentAway: the agent hangs when the task is told to stop, three times, and is killed then. The stand-in waits for the next agent, and the job is
+// suspended all the same.
+func (s *site) agentAway() {
+	id := s.submit(dockerApp("/away", counting(100000))) // it is cancelled
+	s.running(id)
+	standIn := s.standInOf(id)
+	s.sh(`kill -STOP $(pgrep -o -f '^/usr/bin/qosctl agent')`)
+	s.marathon(http.MethodPatch, "/v2/apps/away", `{"instances":0}`)
+	s.sh(fmt.Sprintf("kill -TERM %[1]s; kill -TERM %[1]s", standIn))
+	s.kill("/usr/bin/qosctl agent")
+	s.until("suspended", time.Minute, func() bool { return s.job(id).Phase == qos.PhaseSuspended })
+	if left := s.sh("docker ps --quiet --filter label=qosctl.job=" + id); left != "" {
+		s.t.Errorf("its container runs on: %s", left)
+	}
+	at := s.lines(id)
+	s.resume("away")
+	s.until("it goes on where it was", time.Minute, func() bool { return s.lines(id) > at+10 })
+	s.qosctl("cancel", id)
+	s.until("cancelled", 30*time.Second, func() bool { return s.job(id).Phase.Terminal() })
 }
 
 // shortGrace: Chronos kills a task 3 s after it told it to stop; a gigabyte is not dumped by then. The agent goes on without the stand-in.
@@ -142,6 +161,44 @@ func (s *site) shortGrace() {
 	s.until("it counts on", 30*time.Second, func() bool { return lines() > from+50 })
 	s.qosctl("cancel", id)
 	s.until("cancelled", 30*time.Second, func() bool { return s.job(id).Phase == qos.PhaseCancelled })
+}
+
+// noGrace: Marathon gives a job with a gigabyte one second, in which it can't be dumped.
+func (s *site) noGrace() {
+	file := dockerApp("/no-grace", "exec "+programs.Job+" counter -every 10ms -mib 1024")
+	file["mem"], file["container"] = 1300, map[string]any{"type": "DOCKER", "docker": map[string]any{"image": big}}
+	file["qos"] = map[string]any{"duration": 60, "deadline": 600, "desv_deadline": 0.1, "executions": 1}
+	id := s.submit(file)
+	lines := func() int { // and each of them once
+		list, err := programs.Lines(strings.NewReader(s.qosctl("logs", id, "--stream", "stdout")))
+		s.must(err)
+		return len(list)
+	}
+	counts := func() {
+		s.t.Helper()
+		from := lines()
+		s.until("it counts", time.Minute, func() bool {
+			j := s.job(id)
+			return j.Phase == qos.PhaseRunning && j.Allocation > 0 && lines() > from+50
+		})
+	}
+	counts()
+	s.marathon(http.MethodPatch, "/v2/apps/no-grace", `{"taskKillGracePeriodSeconds":1}`) // a restart of its own, with the grace of before
+	s.until("it is restarted", time.Minute, func() bool { return len(s.job(id).Account.Entries) == 2 })
+	counts()
+	before := s.standInOf(id)
+	s.marathon(http.MethodDelete, "/v2/apps/no-grace/tasks", "")
+	s.until("another stand-in is there", time.Minute, func() bool { now := s.standInOf(id); return now != "" && now != before })
+	counts()
+	s.qosctl("cancel", id)
+	s.until("cancelled", 30*time.Second, func() bool { return s.job(id).Phase == qos.PhaseCancelled })
+}
+
+// standInOf is the pid of a job's stand-in; "": it has none.
+func (s *site) standInOf(id string) string {
+	return strings.TrimSpace(s.sh(fmt.Sprintf(`for p in $(pgrep -f '[q]osctl run'); do
+  if tr '\0' '\n' </proc/$p/environ | grep -q 'QOSCTL_JOB=%s' && [ "$(tr '\0' ' ' </proc/$p/cmdline | cut -d' ' -f2)" = run ]; then echo $p; fi
+done 2>/dev/null; true`, id)))
 }
 
 // teardown stops twenty jobs at once, and lets them go on.

@@ -103,6 +103,9 @@ func NewClient(o ClientOptions) (*Client, error) {
 		}
 		transport = own
 	}
+	if o.Endpoint.Observe != nil {
+		transport = observed{transport, o.Endpoint.Observe}
+	}
 	// Redirects are followed by hand: net/http would turn a POST into a GET.
 	c.http = &http.Client{
 		Transport:     transport,

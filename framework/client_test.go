@@ -132,6 +132,9 @@ func TestFaults(t *testing.T) {
 				if !errors.Is(err, f.kind) || !strings.Contains(fmt.Sprint(err), f.says) {
 					t.Fatalf("error %v, want %v that says %q", err, f.kind, f.says)
 				}
+				if errors.Is(f.kind, ErrUnavailable) && Remedy(err) == "" {
+					t.Errorf("error %v without a remedy", err)
+				}
 				want := f.gets
 				if r.Method == http.MethodPost {
 					want = f.posts

@@ -49,6 +49,7 @@ type Endpoint struct {
 	PasswordFile string
 	TokenFile    string
 	Timeout      time.Duration // of one request, its body included; 0: DefaultTimeout
+	Observe      Observer      `json:"-"` // nil: nobody is told
 }
 
 // Validate names every fault of the endpoint.

@@ -107,6 +107,8 @@ func Remedy(err error) string {
 		return "wait for the running deployment to end, or cancel it"
 	case e.Status == 0 && errors.Is(err, ErrUnavailable):
 		return "check that " + e.Framework + " runs, and its URL"
+	case errors.Is(err, ErrUnavailable):
+		return "the fault lies with " + e.Framework + ": look into its log, and try again when it answers"
 	}
 	return ""
 }

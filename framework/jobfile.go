@@ -17,6 +17,10 @@ const (
 	EnvSecret = "QOSCTL_SECRET" // its secret towards the agent
 	EnvSocket = "QOSCTL_SOCKET" // path of the agent's socket for stand-ins
 	EnvSpec   = "QOSCTL_SPEC"   // EncodeSpec, if it is not longer than MaxSpec
+
+	// EnvNodeSocket is that path on a node whose agent's is another than the cluster's others'. No job has it: the node's Mesos agent gives it to
+	// all of its tasks (--executor_environment_variables).
+	EnvNodeSocket = "QOSCTL_NODE_SOCKET"
 )
 
 // StandIn says how a framework starts the stand-in of a job.

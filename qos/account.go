@@ -1,8 +1,11 @@
 package qos
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -10,8 +13,36 @@ import (
 // Account is the CPU time of one execution: an entry per incarnation. Merged entry by entry, the greater wins.
 // The zero value is an empty account.
 type Account struct {
-	Entries map[int]Entry `json:"entries,omitempty"` // by incarnation, from 1
-	Live    int           `json:"live,omitempty"`    // incarnation whose process state is the present one; 0: none yet
+	Entries map[Incarnation]Entry `json:"entries,omitempty"`
+	Live    Incarnation           `json:"live,omitzero"` // whose process state is the present one; zero: none yet
+}
+
+// Incarnation names a container of an execution: its number, from 1, and the node that made it. On the two sides of a partition two
+// nodes may make one of the same number; each has its own entry. Its text form is "2@node".
+type Incarnation struct {
+	N    int
+	Node string
+}
+
+func (i Incarnation) String() string { return strconv.Itoa(i.N) + "@" + i.Node }
+
+// MarshalText is the form that JSON has.
+func (i Incarnation) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// UnmarshalText reads it.
+func (i *Incarnation) UnmarshalText(b []byte) error {
+	n, node, ok := strings.Cut(string(b), "@")
+	number, err := strconv.Atoi(n)
+	if !ok || err != nil || number < 0 || strconv.Itoa(number) != n {
+		return fmt.Errorf("%q is no incarnation: want a number, @ and a node", b)
+	}
+	*i = Incarnation{number, node}
+	return nil
+}
+
+// Compare orders incarnations by number, then node.
+func (i Incarnation) Compare(k Incarnation) int {
+	return cmp.Or(cmp.Compare(i.N, k.N), cmp.Compare(i.Node, k.Node))
 }
 
 // Entry is the account of one incarnation, and where its figures were read.
@@ -24,6 +55,7 @@ type Entry struct {
 	Own           time.Duration `json:"own"`                // CPU time of its own
 	Zero          time.Duration `json:"zero,omitempty"`     // reading of the counter when it began to run: Own counts from there. What stands before is of earlier incarnations, or overhead of the restore
 	Borrowed      time.Duration `json:"borrowed,omitempty"` // CPU time above the request
+	Overhead      time.Duration `json:"overhead,omitempty"` // CPU time that its restore itself took: in no other figure
 }
 
 // Progress is the CPU time that the present process state embodies: base and own of the live incarnation. The controller steers by it.
@@ -36,12 +68,22 @@ func (a Account) Progress() time.Duration {
 // earlier incarnations spent; it counts only as far as their entries do not show it (an entry that has not arrived yet), so nothing
 // is counted twice and consumed is never less than progress.
 func (a Account) Consumed() time.Duration {
+	if len(a.Entries) == 1 { // nearly always, and asked for each job again and again
+		for _, e := range a.Entries {
+			return max(0, e.Base) + e.Own
+		}
+	}
 	var sum time.Duration
-	for _, i := range slices.Sorted(maps.Keys(a.Entries)) {
+	for _, i := range a.Incarnations() {
 		e := a.Entries[i]
 		sum = max(sum, e.Base) + e.Own
 	}
 	return sum
+}
+
+// Incarnations lists the incarnations in their order.
+func (a Account) Incarnations() []Incarnation {
+	return slices.SortedFunc(maps.Keys(a.Entries), Incarnation.Compare)
 }
 
 // Borrowed is the CPU time spent above the request, over all incarnations.
@@ -53,26 +95,55 @@ func (a Account) Borrowed() time.Duration {
 	return sum
 }
 
-// StartIncarnation adds the next incarnation, makes it the live one, and returns its number. Entry.Base is what the checkpoint's
-// manifest says, 0 for a start anew.
-func (a *Account) StartIncarnation(e Entry) int {
-	n := a.Live
+// Overhead is the CPU time that restores themselves took, over all incarnations.
+func (a Account) Overhead() time.Duration {
+	var sum time.Duration
+	for _, e := range a.Entries {
+		sum += e.Overhead
+	}
+	return sum
+}
+
+// Lost is what was spent on process states that are gone: consumed without being progress.
+func (a Account) Lost() time.Duration { return max(0, a.Consumed()-a.Progress()) }
+
+// Next is the number of the incarnation that StartIncarnation would add.
+func (a Account) Next() int {
+	n := a.Live.N
 	for i := range a.Entries {
-		n = max(n, i)
+		n = max(n, i.N)
 	}
-	n++
+	return n + 1
+}
+
+// StartIncarnation adds the next incarnation on the entry's node, makes it the live one, and returns it. Entry.Base is what the
+// checkpoint's manifest says, 0 for a start anew.
+func (a *Account) StartIncarnation(e Entry) Incarnation {
+	i := Incarnation{a.Next(), e.Node}
 	if a.Entries == nil {
-		a.Entries = make(map[int]Entry)
+		a.Entries = make(map[Incarnation]Entry)
 	}
-	a.Entries[n] = e
-	a.Live = n
-	return n
+	a.Entries[i] = e
+	a.Live = i
+	return i
+}
+
+// Withdraw takes the live incarnation back, which never ran: the one before it is the live one again.
+func (a *Account) Withdraw() {
+	delete(a.Entries, a.Live)
+	before := Incarnation{}
+	for _, i := range a.Incarnations() {
+		if i.Compare(a.Live) < 0 {
+			before = i
+		}
+	}
+	a.Live = before
 }
 
 // Observe notes what incarnation's counter shows now, its CPU time since its start. An entry never falls: a smaller figure is an
 // older reading (for a counter that began anew, see Meter). It says whether the account grew. An incarnation that the account does
 // not know is ignored.
-func (a *Account) Observe(incarnation int, own time.Duration) bool {
+func (a *Account) Observe(incarnation Incarnation, own time.Duration) bool {
 	e, ok := a.Entries[incarnation]
 	if !ok || own <= e.Own {
 		return false
@@ -88,7 +159,7 @@ func (a *Account) Count(counter time.Duration) bool {
 }
 
 // Borrow adds CPU time that incarnation spent above the request; d ≤ 0 and unknown incarnations are ignored.
-func (a *Account) Borrow(incarnation int, d time.Duration) {
+func (a *Account) Borrow(incarnation Incarnation, d time.Duration) {
 	e, ok := a.Entries[incarnation]
 	if !ok || d <= 0 {
 		return
@@ -101,9 +172,11 @@ func (a *Account) Borrow(incarnation int, d time.Duration) {
 // neither argument.
 func (a Account) Merge(b Account) Account {
 	m := a.Clone()
-	m.Live = max(a.Live, b.Live)
+	if m.Live.Compare(b.Live) < 0 {
+		m.Live = b.Live
+	}
 	if m.Entries == nil && len(b.Entries) > 0 {
-		m.Entries = make(map[int]Entry, len(b.Entries))
+		m.Entries = make(map[Incarnation]Entry, len(b.Entries))
 	}
 	for i, e := range b.Entries {
 		m.Entries[i] = m.Entries[i].merge(e)
@@ -120,6 +193,7 @@ func (e Entry) merge(f Entry) Entry {
 	e.Own = max(e.Own, f.Own)
 	e.Zero = max(e.Zero, f.Zero)
 	e.Borrowed = max(e.Borrowed, f.Borrowed)
+	e.Overhead = max(e.Overhead, f.Overhead)
 	return e
 }
 

@@ -34,18 +34,19 @@ func TestProgressAndConsumedDifferOnlyByWorkThatWasThrownAway(t *testing.T) {
 	// Started anew: nothing is embodied, everything was spent.
 	third := a.StartIncarnation(Entry{Node: "n2", Container: "c3"})
 	a.Observe(third, time.Second)
-	if a.Live != 3 || a.Progress() != time.Second || a.Consumed() != 131*time.Second {
-		t.Errorf("started anew: live %d, progress %v, consumed %v", a.Live, a.Progress(), a.Consumed())
+	if a.Live != (Incarnation{3, "n2"}) || a.Progress() != time.Second || a.Consumed() != 131*time.Second {
+		t.Errorf("started anew: live %v, progress %v, consumed %v", a.Live, a.Progress(), a.Consumed())
 	}
 }
 
 func TestABaseCountsWhereTheEntryBeforeItIsUnknown(t *testing.T) {
 	t.Parallel()
-	a := Account{Live: 2, Entries: map[int]Entry{2: {Base: 80 * time.Second, Own: 5 * time.Second}}}
+	second := Incarnation{2, "b"}
+	a := Account{Live: second, Entries: map[Incarnation]Entry{second: {Base: 80 * time.Second, Own: 5 * time.Second}}}
 	if got, want := a.Consumed(), 85*time.Second; got != want {
 		t.Errorf("consumed %v, want %v", got, want)
 	}
-	a.Entries[1] = Entry{Own: 80 * time.Second}
+	a.Entries[Incarnation{1, "a"}] = Entry{Own: 80 * time.Second}
 	if got, want := a.Consumed(), 85*time.Second; got != want {
 		t.Errorf("with the missing entry consumed %v, want %v: counted twice", got, want)
 	}
@@ -54,7 +55,7 @@ func TestABaseCountsWhereTheEntryBeforeItIsUnknown(t *testing.T) {
 func TestObserveNeverReduces(t *testing.T) {
 	t.Parallel()
 	var a Account
-	if a.Observe(1, time.Second) {
+	if a.Observe(Incarnation{1, "n"}, time.Second) {
 		t.Error("an unknown incarnation was observed")
 	}
 	i := a.StartIncarnation(Entry{})
@@ -66,7 +67,7 @@ func TestObserveNeverReduces(t *testing.T) {
 	}
 	a.Borrow(i, time.Second)
 	a.Borrow(i, -time.Second)
-	a.Borrow(9, time.Second)
+	a.Borrow(Incarnation{9, "n"}, time.Second)
 	if a.Borrowed() != time.Second {
 		t.Errorf("borrowed %v", a.Borrowed())
 	}
@@ -95,12 +96,57 @@ func genAccount() *rapid.Generator[Account] {
 			Base: d("base"), Own: d("own"), Borrowed: d("borrowed"),
 		}
 	})
-	return rapid.Custom(func(t *rapid.T) Account {
-		return Account{
-			Entries: rapid.MapOfN(rapid.IntRange(1, 4), entry, 0, 4).Draw(t, "entries"),
-			Live:    rapid.IntRange(0, 4).Draw(t, "live"),
-		}
+	name := rapid.Custom(func(t *rapid.T) Incarnation {
+		return Incarnation{rapid.IntRange(1, 3).Draw(t, "n"), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "node")}
 	})
+	return rapid.Custom(func(t *rapid.T) Account {
+		return Account{Entries: rapid.MapOfN(name, entry, 0, 4).Draw(t, "entries"), Live: name.Draw(t, "live")}
+	})
+}
+
+func TestTwoIncarnationsOfOneNumberAreBothCounted(t *testing.T) {
+	t.Parallel()
+	var a Account
+	a.Observe(a.StartIncarnation(Entry{Node: "a"}), 100*time.Second)
+	b := a.Clone() // from here on the two don't hear of each other; 80 s were saved
+	a.Observe(a.StartIncarnation(Entry{Node: "a", Base: 80 * time.Second}), 7*time.Second)
+	b.Observe(b.StartIncarnation(Entry{Node: "b", Base: 80 * time.Second}), 9*time.Second)
+	m := a.Merge(b)
+	if got, want := m.Consumed(), 116*time.Second; got != want {
+		t.Errorf("consumed %v, want %v: all that both have spent", got, want)
+	}
+	if got, want := m.Progress(), 89*time.Second; got != want {
+		t.Errorf("progress %v, want %v: of one alone", got, want)
+	}
+}
+
+func TestAnIncarnationThatNeverRanIsWithdrawn(t *testing.T) {
+	t.Parallel()
+	var a Account
+	first := a.StartIncarnation(Entry{Node: "a"})
+	a.StartIncarnation(Entry{Node: "b"})
+	a.Withdraw()
+	if a.Live != first || len(a.Entries) != 1 {
+		t.Errorf("live %v, %d entries", a.Live, len(a.Entries))
+	}
+	a.Withdraw()
+	if a.Live != (Incarnation{}) || len(a.Entries) != 0 {
+		t.Errorf("live %v, %d entries", a.Live, len(a.Entries))
+	}
+}
+
+func TestIncarnationsText(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "@", "1", "x@n", "-1@n", "01@n", "+1@n"} {
+		var i Incarnation
+		if err := i.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q was read as %v", bad, i)
+		}
+	}
+	var i Incarnation
+	if err := i.UnmarshalText([]byte("12@a@b")); err != nil || i != (Incarnation{12, "a@b"}) {
+		t.Errorf("%v, %v", i, err)
+	}
 }
 
 // equal compares accounts; no entries and nil are the same.

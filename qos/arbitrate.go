@@ -9,22 +9,24 @@ import (
 // arbitrate gives each job its share of pool CPUs, tier by tier; a tier is served only from what those before it left.
 //
 //  1. Min for everybody.
-//  2. The entitlement: what a job asks for, up to its request, which Mesos sold it. Not for jobs that are lost.
+//  2. The entitlement: what the best estimate needs, up to the request, which Mesos sold it. Not for jobs that are lost.
 //  3. What a job asks for and has, if it was given to it within the dwell time, or if the overload rule would drop the job but is
 //     not sure yet.
-//  4. What jobs ask for, those with the least laxity first: so much as the best estimate needs for each of them, before the margin of
-//     any. Jobs that even Max cannot save come after them, lost ones not yet.
-//  5. What late jobs have.
-//  6. Comfort: a tenth beyond the need, so that the next raise is not due at once, and what there is of a dead zone above that.
-//  7. The request: who has it keeps it, who lent a part of it gets it back once nobody needs that part. Then what lost jobs ask for.
-//  8. What everybody has: a loan is not taken back while nobody needs it.
-//  9. Run early: the rest, in proportion to need, in coarse steps.
+//  4. What the best estimate needs of each, those with the least laxity first, before the margin of any.
+//  5. What jobs ask for up to their requests, then what they ask for and have, then all they ask for. Jobs that even Max cannot save
+//     come after them, lost ones not yet.
+//  6. What late jobs have.
+//  7. Comfort: a little beyond the need, so that the next raise is not due at once, and what there is of a dead zone above that.
+//  8. The request: who has it keeps it, who lent a part of it gets it back once nobody needs that part. Then what lost jobs ask for.
+//  9. What everybody has: a loan is not taken back while nobody needs it, unless it costs more than it gains.
+//  10. Run early: the rest, in proportion to need, in coarse steps.
 //
 // Where one of the later tiers runs short, the jobs that would lose least are served first, so that few are resized.
 func arbitrate(shares []*share, pool float64, borrow bool, now time.Time, p Params) {
 	has := func(s *share) float64 { return s.view.Allocation }
 	asks := func(s *share) float64 { return s.claim }
 	inTime := func(s *share) bool { return !s.out && !s.lost }
+	found := func(s *share) bool { return !s.lost }
 	everybody := func(*share) bool { return true }
 
 	t := tiers{shares: shares, left: pool, params: p}
@@ -32,11 +34,13 @@ func arbitrate(shares []*share, pool float64, borrow bool, now time.Time, p Para
 		s.given = s.view.Min
 		t.left -= s.given
 	}
-	t.serve(byLaxity, func(s *share) bool { return !s.lost }, func(s *share) float64 { return min(s.claim, s.view.Request) })
+	t.serve(byLaxity, found, func(s *share) float64 { return min(s.claim, s.view.Request, ceilTo(s.bare, p.Quantum)) })
 	t.serve(byLaxity, func(s *share) bool { return !s.lost && (s.out || s.dwells(now, p)) }, func(s *share) float64 { return min(s.claim, has(s)) })
 	t.serve(byLaxity, inTime, func(s *share) float64 { return min(ceilTo(s.bare, p.Quantum), s.claim) })
+	t.serve(byLaxity, found, func(s *share) float64 { return min(s.claim, s.view.Request) })
+	t.serve(byLaxity, inTime, func(s *share) float64 { return min(s.claim, has(s)) })
 	t.serve(byLaxity, inTime, asks)
-	t.serve(byLaxity, func(s *share) bool { return !s.lost }, asks)
+	t.serve(byLaxity, found, asks)
 	t.serve(byLoss(has), func(s *share) bool { return s.late }, has)
 	t.serve(byLaxity, inTime, func(s *share) float64 { return s.comfort })
 	t.serve(byLoss(has), inTime, func(s *share) float64 { return s.band })
@@ -128,13 +132,28 @@ func (s *share) leftover(left float64, p Params) float64 {
 	return s.claim
 }
 
+// hurried says whether a job may run early with more than one CPU, at a greater cost: each of its runs must be launched anew, and what
+// that takes can't be foreseen nor made up for by CPUs.
+func (s *share) hurried() bool {
+	return s.view.Deploy > 0 && s.need > hurryFrom && !s.idle && !s.lost
+}
+
 // keeps is what a job keeps while nobody needs it: all it has, but above one CPU only as long as that is of use, since there a run
 // costs more CPU seconds than it would below.
 func (s *share) keeps(now time.Time, p Params) float64 {
-	if s.view.Allocation > 1 && !s.above && !s.idle && !s.dwells(now, p) {
-		return max(1, s.view.Request, s.claim)
+	a := s.view.Allocation
+	if enough := max(1, s.view.Request, s.comfort); s.worthLowering(enough, p) && !s.lost && !s.hurried() && !s.dwells(now, p) {
+		return enough
 	}
-	return s.view.Allocation
+	return a
+}
+
+// worthLowering says whether to lower what exceeds one CPU saves enough. What is saved are the CPU seconds of the serial parts yet to come,
+// so the same step is worth more early in a job's life than at its end.
+func (s *share) worthLowering(enough float64, p Params) bool {
+	excess := s.view.Allocation - enough
+	saved := excess * s.model.A * s.runs
+	return excess > savedZones*deadZone(s.view.Allocation, p) && saved >= savedShare*s.model.Work*float64(max(s.view.Runs, 1))
 }
 
 // lowerCoarsely makes what is taken from a job worth a resize: at least a dead zone's width, as far as it neither needs it nor
@@ -152,13 +171,13 @@ func (t *tiers) lowerCoarsely(p Params) {
 }
 
 // runEarly hands out what nobody needs, in proportion to need, so that all jobs gain the same share of time in hand. For c ≤ 1 an
-// early CPU second costs no more than a late one; more than one CPU is given only to a job that needs nearly one.
+// early CPU second costs no more than a late one; more than one CPU is given only to who is late or hurried.
 // Only steps of two dead zones are made, and none within the dwell time of a change: a loan is meant to last.
 func runEarly(shares []*share, left float64, now time.Time, p Params) {
 	target := func(s *share, scale float64) float64 {
-		most := s.cap
-		if !s.above {
-			most = min(most, 1)
+		most := min(s.cap, 1)
+		if s.past || s.hurried() {
+			most = s.cap
 		}
 		return max(s.given, min(scale*max(min(s.need, s.cap), p.Quantum), most))
 	}

@@ -110,8 +110,11 @@ func TestARequestIsOnlyLentToWhoNeedsIt(t *testing.T) {
 			asked += d.Need
 		}
 		for i, d := range decisions {
-			v := n.Jobs[i]
-			if entitled := min(v.Request, v.Max, d.Need); d.To < entitled-0.011 && !d.Late && d.State != UnderPerformant {
+			v, need := n.Jobs[i], d.Need
+			if asked > n.CPUs-n.Sold { // margins go first
+				need = d.Bare
+			}
+			if entitled := min(v.Request, v.Max, need); d.To < entitled-0.011 && !d.Late && d.State != UnderPerformant {
 				idle := v.Memory.Idle > 0 && v.Throttled < throttledFrom
 				if !idle {
 					t.Fatalf("%s has %g of the %g it bought and needs: %s", d.Job, d.To, entitled, d.Reason)
@@ -188,7 +191,7 @@ func TestOnTimeIsRight(t *testing.T) {
 		var out []*share
 		for i, f := range figures {
 			s := &share{view: JobView{ID: fmt.Sprint(i)}, cap: f[2]}
-			s.left, s.bare = f[0], f[1]/f[0]
+			s.left, s.bare, s.least = f[0], f[1]/f[0], f[1]/f[0]
 			out = append(out, s)
 		}
 		return out

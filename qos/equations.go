@@ -82,6 +82,22 @@ func ThesisStateMarathon(ratio, deviation float64) State {
 	return OnPlan
 }
 
+// The verdicts of the thesis' program, where it differs from the text, for comparison.
+const codeUnder = 0.95 // progress ratio of a Marathon execution below which it is UNDER_PERFORMANT, whatever its deviation
+
+// CodeStateChronos is ThesisStateChronos with the bound that the thesis' program has: deadline_inferior = start + deviation · allowed.
+func CodeStateChronos(prediction, start, deadline time.Time, deviation float64) State {
+	return ThesisStateChronos(prediction, start, deadline, 1-deviation)
+}
+
+// CodeStateMarathon is ThesisStateMarathon with the thesis' program's fixed lower bound.
+func CodeStateMarathon(ratio, deviation float64) State {
+	if ratio < codeUnder {
+		return UnderPerformant
+	}
+	return ThesisStateMarathon(max(ratio, 1-deviation), deviation)
+}
+
 // seconds is s as a duration, bounded by farthest; what is no number is bounded too.
 func seconds(s float64) time.Duration {
 	if math.IsNaN(s) || s >= farthest.Seconds() {

@@ -15,7 +15,7 @@ func explain(s *share, all []*share, pool float64) (rule, reason string) {
 		return "overload", fmt.Sprintf("%s; the node has %.2f for what can still be on time: lowered from %.2f to %.2f for %s", needs, pool, from, to, winners(s, all))
 	case to < from && from > s.cap:
 		return "bound", fmt.Sprintf("%s; at most %.2f are allowed: lowered from %.2f to %.2f", needs, s.cap, from, to)
-	case to < from && from > 1 && to >= 1 && !s.above && winners(s, all) == nobody:
+	case to < from && from > 1 && to >= 1 && winners(s, all) == nobody:
 		return "enough", fmt.Sprintf("%s; more than one CPU costs more than it gains: lowered from %.2f to %.2f", needs, from, to)
 	case to < from:
 		return "give-back", fmt.Sprintf("%s; lowered from %.2f to %.2f for %s", needs, from, to, winners(s, all))

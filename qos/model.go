@@ -23,9 +23,9 @@ type Model struct {
 }
 
 const (
-	parallelGuess = 0.5 // share of a run that more than one CPU shortens, before a run above one CPU was seen
-	forget        = 0.3 // weight of the newest run once there are many
-	waitFloor     = 0.1 // share of a run that must pass unused before it is taken for waiting, not for noise
+	parallelGuess = 0.5  // share of a run that more than one CPU shortens, before a run above one CPU was seen
+	forget        = 0.15 // weight of the newest run once there are many
+	waitFloor     = 0.1  // share of a run that must pass unused before it is taken for waiting, not for noise
 )
 
 // Guess is the model of a job that was never seen: its declared duration in CPU seconds, half of it parallel.
@@ -93,6 +93,17 @@ func (m Model) CPUsFor(t float64) float64 {
 		return m.B / (t - m.A)
 	}
 	return math.Inf(1)
+}
+
+// Sound says whether a model that was made elsewhere can be used: its figures are finite, and fit together.
+func (m Model) Sound() bool {
+	const most = 1e9
+	for _, x := range []float64{m.A, m.B, m.Work, m.Dev, m.ZZ} {
+		if !(x >= 0 && x <= most) { // NaN too
+			return false
+		}
+	}
+	return m.N > 0 && m.Work > 0 && m.B <= m.Work*(1+1e-6) && m.Dev <= 1 && math.Abs(m.ZY) <= most
 }
 
 // serial is the CPU seconds of a run that only one CPU can work at.

@@ -98,7 +98,7 @@ func TestAModelFollowsAChangeOfTheJob(t *testing.T) {
 	for range 20 {
 		m.Observe(100, 1, 100)
 	}
-	for range 10 {
+	for range 20 {
 		m.Observe(50, 1, 50)
 	}
 	near(t, "Work", m.Work, 50, 3)

@@ -10,13 +10,14 @@ import (
 
 // The policies' names, as QoS.Policy and the configuration give them.
 const (
-	PolicyDeadline = "deadline" // the default: computed from the work and the time left
-	PolicyStep     = "step"     // the thesis' fixed steps
-	PolicyNone     = "none"     // what was asked for at submit, unchanged
+	PolicyDeadline = "deadline"  // the default: computed from the work and the time left
+	PolicyStep     = "step"      // the thesis' fixed steps, as its text has them
+	PolicyStepCode = "step-code" // the same, as its program has them
+	PolicyNone     = "none"      // what was asked for at submit, unchanged
 )
 
 // PolicyNames returns the names of all policies.
-func PolicyNames() []string { return []string{PolicyDeadline, PolicyStep, PolicyNone} }
+func PolicyNames() []string { return []string{PolicyDeadline, PolicyStep, PolicyStepCode, PolicyNone} }
 
 // Params tunes the policies. A zero field takes its default.
 type Params struct {
@@ -27,7 +28,7 @@ type Params struct {
 
 	Quantum       float64       `json:"quantum"`         // allocations are multiples of it, CPUs; default 0.01
 	DeadZone      float64       `json:"dead_zone"`       // changes up to so many CPUs are not made; default 0.05
-	DeadZoneShare float64       `json:"dead_zone_share"` // nor those up to this share of the allocation; default 0.10
+	DeadZoneShare float64       `json:"dead_zone_share"` // nor those up to this share of the allocation; default 0.13
 	Dwell         time.Duration `json:"dwell"`           // least time between a change and one that is not urgent; default 10 s
 	Caution       float64       `json:"caution"`         // a declared duration is multiplied by it until a run was seen; default 1.25
 	MinMargin     float64       `json:"min_margin"`      // least share of the time left that is kept as margin; default 0.04
@@ -43,7 +44,7 @@ func (p Params) WithDefaults() Params {
 		Sleeping:      p.Sleeping,
 		Quantum:       orDefault(p.Quantum, 0.01),
 		DeadZone:      orDefault(p.DeadZone, 0.05),
-		DeadZoneShare: orDefault(p.DeadZoneShare, 0.10),
+		DeadZoneShare: orDefault(p.DeadZoneShare, 0.13),
 		Dwell:         orDefault(p.Dwell, 10*time.Second),
 		Caution:       orDefault(p.Caution, 1.25),
 		MinMargin:     orDefault(p.MinMargin, 0.04),
@@ -112,7 +113,7 @@ func (c *chooser) Name() string { return c.name }
 func (c *chooser) Decide(n NodeView) []Decision {
 	decisions := make([]Decision, len(n.Jobs))
 	rest := n
-	for _, p := range []Policy{nonePolicy{c.params}, stepPolicy{c.params}, deadlinePolicy{c.params}} {
+	for _, p := range []Policy{nonePolicy{c.params}, stepPolicy{c.params, false}, stepPolicy{c.params, true}, deadlinePolicy{c.params}} {
 		var at []int
 		rest.Jobs = nil
 		// Whoever decides later keeps at least its request, and until told otherwise what it has.

@@ -15,14 +15,14 @@ type ParseOptions struct {
 	Now      time.Time // what is past; zero: nothing is, as for files that were accepted before
 	MinCPUs  float64   // configured bounds of the allocation, for jobs that give only one of the two; 0: none
 	MaxCPUs  float64
-	Policies []string // names that qos.policy may have; nil: deadline, step, none
+	Policies []string // names that qos.policy may have; nil: PolicyNames
 }
 
 func (o ParseOptions) policies() []string {
 	if o.Policies != nil {
 		return o.Policies
 	}
-	return []string{"deadline", "step", "none"}
+	return PolicyNames()
 }
 
 // ParseReader reads and parses a job file, and reads no more of it than MaxFileSize and one byte.

@@ -10,10 +10,22 @@ import (
 // iteration, a Marathon job each monitoring period. It keeps the thesis' treatment of late jobs too: equation 2 stays at the declared
 // duration after the deadline. Ours are two things that in-place resizing needs: a loan is made only of CPUs that nobody has bought,
 // and taken back when they are sold.
-type stepPolicy struct{ params Params }
+//
+// With code it does as the thesis' program does where that differs from its text: a Chronos job is OVER_PERFORMANT only if it is
+// predicted to end within desv_deadline of the time allowed, a Marathon job UNDER below a fixed 0.95, and work that was lost counts
+// as progress.
+type stepPolicy struct {
+	params Params
+	code   bool
+}
 
-// Name is PolicyStep.
-func (stepPolicy) Name() string { return PolicyStep }
+// Name is PolicyStep or PolicyStepCode.
+func (p stepPolicy) Name() string {
+	if p.code {
+		return PolicyStepCode
+	}
+	return PolicyStep
+}
 
 // Decide steps each job that is due.
 func (p stepPolicy) Decide(n NodeView) []Decision {
@@ -23,8 +35,14 @@ func (p stepPolicy) Decide(n NodeView) []Decision {
 		free -= max(v.Request, v.Allocation)
 	}
 	for _, v := range n.Jobs {
+		if p.code {
+			v.Progress = max(v.Progress, v.Consumed)
+		}
 		o := look(v, n.Now, p.params)
 		d := o.decision(v, n.Now, p.Name())
+		if p.code {
+			d.ThesisState = o.codeState(v)
+		}
 		p.step(v, n.Now, &d)
 
 		// Only what exceeds the request is taken from the node's headroom.

@@ -228,7 +228,7 @@ func TestDeadlineRules(t *testing.T) {
 		{"past its deadline: gets what is left", 101, 4, single(func(v *JobView) { v.Progress = 15 }), "late", 2, 2},
 		{"past its deadline: keeps what it has", 101, 0.6, single(func(v *JobView) { v.Progress = 15 }), "keep", 0.5, 0.5},
 		{"past its declared duration: an overrun is assumed", 95, 2, single(func(v *JobView) { v.Progress = 24 }), "need", 1, 1},
-		{"bounded by Max", 90, 4, job(func(v *JobView) { v.Allocation, v.Usage = 2, 2 }), "bound", 2, 2},
+		{"bounded by Max", 63, 4, job(func(v *JobView) { v.Allocation, v.Usage = 2, 2 }), "bound", 2, 2},
 	} {
 		d := decideOne(t, PolicyDeadline, Params{}, tt.now, tt.cpus, tt.v)
 		if d.Rule != tt.rule || d.To < tt.low-1e-9 || d.To > tt.top+1e-9 {

@@ -15,9 +15,10 @@ type Checkpoint struct {
 	Sequence    int       `json:"sequence"` // of the job's, from 1
 	Execution   int       `json:"execution"`
 	Incarnation int       `json:"incarnation"`
-	Container   string    `json:"container"` // that it was taken of
-	Cgroup      string    `json:"cgroup"`    // whose counter was read
-	Node        string    `json:"node"`
+	Container   string    `json:"container"`        // that it was taken of
+	Cgroup      string    `json:"cgroup"`           // whose counter was read
+	Node        string    `json:"node"`             // that took it
+	Holder      string    `json:"holder,omitempty"` // that has it
 	Driver      string    `json:"driver"`
 	Taken       time.Time `json:"taken"`
 	CPU         float64   `json:"cpu_seconds"` // embodied
@@ -46,21 +47,6 @@ type CheckpointRequest struct {
 type RestoreRequest struct {
 	Sequence int  `json:"sequence,omitempty"` // 0: the newest
 	Discard  bool `json:"discard,omitempty"`  // what the job has done since is not saved before
-}
-
-// Doctor answers GET /v1/doctor: what this node lacks for checkpoints. POST runs the self-test anew.
-type Doctor struct {
-	Driver string  `json:"driver"` // "": no checkpoints on this node
-	Checks []Check `json:"checks"`
-}
-
-// Check is one finding.
-type Check struct {
-	Name   string  `json:"name"`
-	OK     bool    `json:"ok"`
-	Text   string  `json:"text"`
-	Remedy string  `json:"remedy,omitempty"`
-	Took   float64 `json:"took_seconds,omitempty"`
 }
 
 // Checkpoint saves a job's process state and answers what was saved.
@@ -94,14 +80,4 @@ func (c *Client) RemoveCheckpoint(ctx context.Context, job string, sequence int)
 // Restore ends a job's container and lets it go on from a checkpoint; it answers when that is under way.
 func (c *Client) Restore(ctx context.Context, id string, r RestoreRequest) (Job, error) {
 	return callWithin[Job](ctx, c, checkpointTime, http.MethodPost, jobPath(id)+"/restore", r)
-}
-
-// Doctor tells what the last self-test found.
-func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
-	return call[Doctor](ctx, c, http.MethodGet, "/v1/doctor", nil)
-}
-
-// Examine runs the self-test anew.
-func (c *Client) Examine(ctx context.Context) (Doctor, error) {
-	return callWithin[Doctor](ctx, c, checkpointTime, http.MethodPost, "/v1/doctor", none{})
 }

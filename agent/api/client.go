@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ const DefaultTimeout = 60 * time.Second
 type Options struct {
 	Address string        // path of a unix socket, unix:///path, or http(s)://host:port
 	Token   string        // bearer token; "": none
+	TLS     *tls.Config   // for https addresses: whom to trust, and who we are; nil: whom the system trusts
 	Timeout time.Duration // of a request that doesn't stream; 0: DefaultTimeout
 }
 
@@ -47,6 +49,7 @@ func New(o Options) (*Client, error) {
 		MaxIdleConnsPerHost: 4,
 		IdleConnTimeout:     30 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second,
+		TLSClientConfig:     o.TLS,
 	}
 	if socket, ok := SocketPath(o.Address); ok {
 		c.base = "http://qosctl"

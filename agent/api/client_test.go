@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,9 +180,9 @@ func TestNobodyThere(t *testing.T) {
 
 func TestHintForASocketWithoutRights(t *testing.T) {
 	t.Parallel()
-	e := &api.UnreachableError{Address: "/run/qosctl/qosctl.sock", Err: &fs.PathError{Op: "dial", Err: os.ErrPermission}}
-	if !strings.Contains(e.Hint(), "sudo") {
-		t.Errorf("hint %q", e.Hint())
+	e := &api.UnreachableError{Address: "/run/qosctl/qosctl.sock", Err: &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)}}
+	if !strings.Contains(e.Hint(), "sudo") || strings.Contains(e.Error(), "no agent") || !strings.Contains(e.Error(), "permission denied") {
+		t.Errorf("%v, hint %q", e, e.Hint())
 	}
 }
 

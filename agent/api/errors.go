@@ -1,10 +1,13 @@
 package api
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 )
@@ -32,8 +35,14 @@ type UnreachableError struct {
 
 // Error names the address and the cause.
 func (e *UnreachableError) Error() string {
+	if untrusted(e.Err) {
+		return fmt.Sprintf("the agent at %s is not one that we trust: %v", e.Address, rootCause(e.Err))
+	}
 	if e.Sent {
 		return fmt.Sprintf("agent at %s broke the connection: %v", e.Address, e.Err)
+	}
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return fmt.Sprintf("the agent's socket %s is not for this user: %v", e.Address, rootCause(e.Err))
 	}
 	return fmt.Sprintf("no agent at %s: %v", e.Address, rootCause(e.Err))
 }
@@ -43,7 +52,14 @@ func (e *UnreachableError) Unwrap() []error { return []error{ErrUnreachable, e.E
 
 // Hint is a remedy for the user.
 func (e *UnreachableError) Hint() string {
+	_, alert := errors.AsType[tls.AlertError](e.Err)
 	switch {
+	case untrusted(e.Err):
+		return "--ca names the file of the authority that has signed the agent's certificate, which must have the name or address that the agent is asked by"
+	case errors.Is(e.Err, http.ErrSchemeMismatch):
+		return "the agent speaks HTTP without TLS there: use http://, or give it a certificate (`tls` in its configuration)"
+	case alert:
+		return "the agent did not like the handshake: it speaks TLS 1.2 and later"
 	case errors.Is(e.Err, fs.ErrPermission):
 		return "the agent's socket is for root and its group: use sudo, or have yourself added to the socket's group"
 	case e.Sent:
@@ -54,10 +70,19 @@ func (e *UnreachableError) Hint() string {
 	return "check --agent or QOSCTL_AGENT, and that the agent runs"
 }
 
+// untrusted says whether a server's certificate was not good.
+func untrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
+}
+
 // rootCause leaves out what the layers of package net say of an address that is named already.
 func rootCause(err error) error {
 	if no, ok := errors.AsType[syscall.Errno](err); ok {
 		return no
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
 	}
 	return err
 }
@@ -82,7 +107,7 @@ func (e *StatusError) Hint() string {
 	}
 	switch e.Body.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return "the TCP address is read-only without a token: use the agent's unix socket, or give --token-file"
+		return "the TCP address is read-only without a token or a certificate: use the agent's unix socket, or give --token-file, or --cert and --key"
 	}
 	return ""
 }
@@ -100,6 +125,9 @@ func statusError(status int, contentType string, body []byte) *StatusError {
 		e.Body = decodeError(body)
 	}
 	e.Body.Status = status
+	if status == http.StatusBadRequest && bytes.Contains(body, []byte("HTTP request to an HTTPS server")) { // as package net/http says it
+		e.Body.Text, e.Body.Hint = "the agent speaks TLS at this address", "use https://, with --ca"
+	}
 	if e.Body.Code == "" {
 		e.Body.Code = codeOf(status)
 	}

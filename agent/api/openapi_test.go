@@ -68,7 +68,8 @@ func TestTheClientAsksForWhatIsDocumented(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		asked[r.Method+" "+strings.ReplaceAll(r.URL.Path, "JOB", "{job}")] = true
+		path := strings.ReplaceAll(r.URL.Path, "JOB", "{job}")
+		asked[r.Method+" "+strings.NewReplacer("drain/{job}", "drain/{node}", "pprof/{job}", "pprof/{profile}").Replace(path)] = true
 		_, _ = io.WriteString(w, "{}")
 	})
 	s, err := api.NewStandin("JOB", api.Options{Address: c.Address(), Token: "s3cret"})
@@ -84,7 +85,8 @@ func TestTheClientAsksForWhatIsDocumented(t *testing.T) {
 		}
 	}
 	d, _ := openapi(t)
-	if diff := cmp.Diff(d.routes(), slices.Sorted(maps.Keys(asked))); diff != "" {
+	want := slices.DeleteFunc(d.routes(), func(r string) bool { return strings.HasSuffix(r, "/events") }) // the page's
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(asked))); diff != "" {
 		t.Errorf("document - client +:\n%s", diff)
 	}
 }
@@ -146,6 +148,11 @@ func TestEverySchemaHasTheFieldsOfItsType(t *testing.T) {
 		api.JobList{},
 		api.Explanation{},
 		api.Event{},
+		api.History{},
+		api.Change{},
+		api.PastRun{},
+		api.JobNews{},
+		api.ClusterNews{},
 		api.Node{},
 		api.Attach{},
 		api.Checkpoint{},
@@ -154,11 +161,33 @@ func TestEverySchemaHasTheFieldsOfItsType(t *testing.T) {
 		api.RestoreRequest{},
 		api.Doctor{},
 		api.Check{},
+		api.DebugState{},
+		api.StoreState{},
+		api.Peer{},
+		api.PeerList{},
+		api.TargetGroup{},
+		api.UsageReport{},
+		api.UsageKey{},
+		api.UsageCounts{},
+		api.Hold{},
+		api.Holds{},
+		api.Migrate{},
+		api.MigrateResponse{},
+		api.Drain{},
+		api.DrainResponse{},
+		api.DrainStatus{},
+		api.Leaving{},
+		api.KeyInfo{},
+		api.NodeKeys{},
+		api.Keyring{},
+		api.KeyChange{},
 		api.Claim{},
 		api.ClaimResponse{},
 		api.Output{},
 		api.Stop{},
 		qos.QoS{},
+		qos.Judgement{},
+		qos.Cause{},
 		qos.Tally{},
 		qos.Run{},
 		qos.Account{},

@@ -74,7 +74,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 	response, err := c.http.Do(request)
 	if err != nil {
 		op, isOp := errors.AsType[*net.OpError](err)
-		return nil, c.broken(ctx, err, !isOp || op.Op != "dial")
+		return nil, c.broken(ctx, err, (!isOp || op.Op != "dial") && !untrusted(err) && !errors.Is(err, http.ErrSchemeMismatch))
 	}
 	if response.StatusCode < http.StatusMultipleChoices {
 		return response, nil

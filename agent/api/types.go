@@ -34,7 +34,7 @@ type Problem struct {
 // Error is the body of every answer ≥ 400.
 type Error struct {
 	Status   int       `json:"status"`
-	Code     string    `json:"code"` // machine-readable: invalid, exists, not_found, forbidden, framework, conflict, internal
+	Code     string    `json:"code"` // machine-readable: invalid, exists, not_found, forbidden, framework, conflict, internal, busy, host
 	Text     string    `json:"message"`
 	Hint     string    `json:"hint,omitempty"`
 	Problems []Problem `json:"problems,omitempty"`
@@ -48,7 +48,10 @@ type Job struct {
 	Tenant      string            `json:"tenant,omitempty"`
 	Phase       qos.Phase         `json:"phase"`
 	Reason      string            `json:"reason,omitempty"`
-	Owner       string            `json:"owner,omitempty"`
+	Held        string            `json:"held,omitempty"`   // why nothing is decided about it
+	Away        string            `json:"away,omitempty"`   // its owner, if that does not answer
+	Owner       string            `json:"owner,omitempty"`  // node that has it
+	Moving      string            `json:"moving,omitempty"` // node that it is on its way to
 	Epoch       uint64            `json:"epoch"`
 	Policy      string            `json:"policy"`
 	QoS         qos.QoS           `json:"qos"`
@@ -89,6 +92,7 @@ type JobList struct {
 // Explanation answers GET /v1/jobs/{id}/explain: the last decisions, newest last, and what was lost to what.
 type Explanation struct {
 	Job       Job            `json:"job"`
+	Judgement *qos.Judgement `json:"judgement,omitempty"` // of a series that has ended, or of an app's last execution
 	Decisions []qos.Decision `json:"decisions"`
 	Events    []Event        `json:"events"`
 	NextLook  time.Time      `json:"next_look,omitzero"`

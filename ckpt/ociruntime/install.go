@@ -76,7 +76,7 @@ func Install(ctx context.Context, p Paths, names func(context.Context) ([]string
 }
 
 // reloadTime bounds how long dockerd is given to read its configuration.
-const reloadTime = 10 * time.Second
+const reloadTime = 30 * time.Second
 
 // await returns when Docker has the runtime.
 func await(ctx context.Context, names func(context.Context) ([]string, error)) error {

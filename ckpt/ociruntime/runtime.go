@@ -1,13 +1,11 @@
 package ociruntime
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +26,10 @@ const (
 	defaultRoot = "/var/lib/qosctl/checkpoints"
 
 	maxJSON = 4 << 20
+
+	// FrozenName is the file in an order's work directory that says how the processes of a container that was created restored are let go:
+	// what is to be written, and the file of their cgroup that it is to be written to.
+	FrozenName = "frozen"
 
 	stateTime = 20 * time.Second // runc takes some milliseconds to say what a container's state is
 )
@@ -148,6 +150,9 @@ func rewrite(c call, conf Config, runc string) ([]string, error) {
 			return whole, nil //nolint:nilerr // runc says what is wrong with a bundle
 		}
 		o, err := readOrder(file, conf.Root)
+		if err == nil {
+			err = nameCRIUsFile(bundle, file, conf.Root)
+		}
 		if err != nil || o == nil {
 			return whole, err
 		}
@@ -158,11 +163,15 @@ func rewrite(c call, conf Config, runc string) ([]string, error) {
 		if n := len(c.rest); n > 0 {
 			id = c.rest[n-1]
 		}
-		if restoring(c.global, id, conf.Root) {
-			return nil, nil
+		o, frozen := restoring(c.global, id, conf.Root), false
+		if o == nil {
+			o, frozen = restored(runc, c.global, id, conf.Root)
 		}
-		if started, err := restored(runc, c.global, id); err == nil && started {
-			return nil, nil
+		switch {
+		case frozen && o.Work == "": // the order is gone, and with it what was written of the freezer
+			return slices.Concat(c.global, []string{"resume", id}), nil
+		case o != nil:
+			return nil, o.letGo()
 		} // else runc starts it, or says what is wrong
 	}
 	return whole, nil
@@ -173,58 +182,6 @@ func nonEmpty(s string) []string {
 		return nil
 	}
 	return []string{s}
-}
-
-// restoring says whether a container that is to be started has just been restored, by what lies on the disk: the shim works in the bundle's
-// directory, the order to restore it is still there, and runc has nothing that waits to be started. It saves the start of a program, in
-// which the job is down; what it can't tell, restored does.
-func restoring(global []string, id, root string) bool {
-	bundle, err := os.Getwd()
-	if err != nil || filepath.Base(bundle) != id {
-		return false
-	}
-	file, err := restoreFile(bundle)
-	if err != nil || file == "" {
-		return false
-	}
-	if o, err := readOrder(file, root); err != nil || o == nil {
-		return false
-	}
-	for i, g := range global {
-		name, value, joined := option(g)
-		if name != "root" || !joined && i+1 == len(global) {
-			continue
-		}
-		if !joined {
-			value = global[i+1]
-		}
-		_, state := os.Stat(filepath.Join(value, id, "state.json"))
-		_, waits := os.Lstat(filepath.Join(value, id, "exec.fifo"))
-		return state == nil && errors.Is(waits, os.ErrNotExist)
-	}
-	return false
-}
-
-// restored says whether a container that is to be started was restored, and so runs already.
-func restored(runc string, global []string, id string) (bool, error) {
-	ctx, stop := context.WithTimeout(context.Background(), stateTime)
-	defer stop()
-	out, err := exec.CommandContext(ctx, runc, append(slices.Clone(withoutLog(global)), "state", id)...).Output()
-	if err != nil {
-		return false, fmt.Errorf("look at container %s: %w", id, err)
-	}
-	var state struct {
-		Status string `json:"status"`
-		Bundle string `json:"bundle"`
-	}
-	if err := json.Unmarshal(out, &state); err != nil {
-		return false, fmt.Errorf("look at container %s: %w", id, err)
-	}
-	if state.Status != "running" {
-		return false, nil
-	}
-	file, err := restoreFile(state.Bundle)
-	return file != "", err
 }
 
 // withoutLog drops --log, so that a look does not write into the caller's.
@@ -240,32 +197,6 @@ func withoutLog(global []string) []string {
 		}
 	}
 	return out
-}
-
-// restoreFile is the file that a bundle's configuration names; "" for a container that is just created.
-func restoreFile(bundle string) (string, error) {
-	b, err := readFile(filepath.Join(bundle, "config.json"), maxJSON)
-	if err != nil {
-		return "", fmt.Errorf("read the bundle: %w", err)
-	}
-	var spec struct {
-		Annotations map[string]string `json:"annotations"`
-		Process     *struct {
-			Env []string `json:"env"`
-		} `json:"process"`
-	}
-	if err := json.Unmarshal(b, &spec); err != nil {
-		return "", fmt.Errorf("read the bundle: %w", err)
-	}
-	if f := spec.Annotations[Annotation]; f != "" || spec.Process == nil {
-		return f, nil
-	}
-	for _, kv := range spec.Process.Env {
-		if f, ok := strings.CutPrefix(kv, Env+"="); ok {
-			return f, nil
-		}
-	}
-	return "", nil
 }
 
 // errUntrusted refuses a file that somebody else may have written.

@@ -3,6 +3,7 @@ package ociruntime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,7 +104,7 @@ func TestStartOfARestored(t *testing.T) {
 	is := func(want bool, when string) {
 		t.Helper()
 		for _, global := range [][]string{{"--root", state}, {"--log", "l", "--root=" + state}} {
-			if got := restoring(global, "x", root); got != want {
+			if got := restoring(global, "x", root) != nil; got != want {
 				t.Errorf("%s: %v with %q", when, got, global)
 			}
 		}
@@ -115,7 +116,7 @@ func TestStartOfARestored(t *testing.T) {
 	is(true, "restored")
 	write(filepath.Join(state, "x", "exec.fifo"), "")
 	is(false, "it waits to be started")
-	if restoring([]string{"--root", state}, "y", root) || restoring([]string{"--root"}, "x", root) || restoring(nil, "x", root) {
+	if restoring([]string{"--root", state}, "y", root) != nil || restoring([]string{"--root"}, "x", root) != nil || restoring(nil, "x", root) != nil {
 		t.Error("another container, or no state, is taken for it")
 	}
 }
@@ -261,5 +262,44 @@ func TestInstall(t *testing.T) {
 	}
 	if b, err := os.ReadFile(p.Daemon); err != nil || string(b) != "{broken" {
 		t.Errorf("it was changed: %q, %v", b, err)
+	}
+}
+
+// TestLetGo: what is written, and where to, is in a file of the order's; nothing else is ever written to.
+func TestLetGo(t *testing.T) {
+	t.Parallel()
+	work, group := t.TempDir(), t.TempDir()
+	state, other := filepath.Join(group, "freezer.state"), filepath.Join(group, "cgroup.procs")
+	for _, f := range []string{state, other} {
+		if err := os.WriteFile(f, []byte("FROZEN"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := &order{Work: work}
+	if err := errors.Join((&order{}).letGo(), o.letGo()); err != nil {
+		t.Errorf("nothing is frozen: %v", err)
+	}
+	for _, c := range []struct {
+		text, want string
+		ok         bool
+	}{
+		{"THAWED " + other, "FROZEN", false},
+		{"1 " + state, "FROZEN", false},
+		{"THAWED freezer.state", "FROZEN", false},
+		{"", "FROZEN", false},
+		{"THAWED " + state + "\n", "THAWED", true},
+	} {
+		if err := os.WriteFile(filepath.Join(work, FrozenName), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.letGo(); (err == nil) != c.ok {
+			t.Errorf("%q: %v", c.text, err)
+		}
+		if b, err := os.ReadFile(state); err != nil || string(b) != c.want {
+			t.Errorf("%q: %q, %v", c.text, b, err)
+		}
+	}
+	if b, err := os.ReadFile(other); err != nil || string(b) != "FROZEN" {
+		t.Errorf("%q, %v", b, err)
 	}
 }

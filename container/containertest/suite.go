@@ -20,6 +20,9 @@ type Setup struct {
 	Engine container.Engine
 	// Reopen gives a second engine that stands where Engine stands, as that of an agent that was started again. nil: not tested.
 	Reopen func(t *testing.T) container.Engine
+	// Shared is set where two engines that start one container at the same moment may both be told that they did, though it is started once:
+	// Docker looks whether it runs twice, and answers the second look with success.
+	Shared bool
 	// QuotaFile is the kernel's file with the CPU quota of a group: cpu.cfs_quota_us (period 100 ms) or cpu.max. nil: limits are not tested.
 	QuotaFile func(g cgroup.Group) string
 	// User is whom the containers run as.

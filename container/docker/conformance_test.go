@@ -24,7 +24,7 @@ const testImage = "qosctl-test:busybox"
 // needDocker gives an engine on the Docker of a test node, or skips the test.
 func needDocker(t *testing.T) Options {
 	t.Helper()
-	if os.Getenv("QOSCTL_NODE") == "" {
+	if os.Getenv("QOSCTL_E2E_NODE") == "" {
 		t.Skip("SKIPPED, needs a real Docker in a test node: make e2e")
 	}
 	c, err := Dial("unix:///var/run/docker.sock")
@@ -103,18 +103,24 @@ func TestConformance(t *testing.T) {
 		o := needDocker(t)
 		o.Parent = fmt.Sprintf("/qosctl-docker-test-%d-%d", os.Getpid(), time.Now().UnixNano()%1e6)
 		t.Cleanup(func() { clean(t, o) })
-		return containertest.Setup{
-			Engine: open(t, o),
-			Reopen: func(t *testing.T) container.Engine { return open(t, o) },
-			Image:  testImage, Labels: map[string]string{"qosctl.job": "test"},
-			QuotaFile: func(g cgroup.Group) string {
-				if name := filepath.Join("/sys/fs/cgroup/cpu", g.CPU, "cpu.cfs_quota_us"); exists(name) {
-					return name
-				}
-				return filepath.Join("/sys/fs/cgroup", g.CPU, "cpu.max")
-			},
-		}
+		return setupOf(t, o)
 	})
+}
+
+// setupOf is what the suite is run with.
+func setupOf(t *testing.T, o Options) containertest.Setup {
+	t.Helper()
+	return containertest.Setup{
+		Engine: open(t, o), Shared: true,
+		Reopen: func(t *testing.T) container.Engine { t.Helper(); return open(t, o) },
+		Image:  testImage, Labels: map[string]string{"qosctl.job": "test"},
+		QuotaFile: func(g cgroup.Group) string {
+			if name := filepath.Join("/sys/fs/cgroup/cpu", g.CPU, "cpu.cfs_quota_us"); exists(name) {
+				return name
+			}
+			return filepath.Join("/sys/fs/cgroup", g.CPU, "cpu.max")
+		},
+	}
 }
 
 // clean removes a test's cgroups; Docker leaves the parents it makes.

@@ -241,8 +241,11 @@ func portsOf(s container.Spec, conf *dcontainer.Config, host *dcontainer.HostCon
 }
 
 func publish(conf *dcontainer.Config, host *dcontainer.HostConfig, port nat.Port, to nat.PortBinding) {
-	if conf.ExposedPorts == nil {
-		conf.ExposedPorts, host.PortBindings = nat.PortSet{}, nat.PortMap{}
+	if conf.ExposedPorts == nil { // another option may have made one of the two
+		conf.ExposedPorts = nat.PortSet{}
+	}
+	if host.PortBindings == nil {
+		host.PortBindings = nat.PortMap{}
 	}
 	conf.ExposedPorts[port] = struct{}{}
 	host.PortBindings[port] = append(host.PortBindings[port], to)

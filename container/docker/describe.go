@@ -1,10 +1,13 @@
 package docker
 
 import (
+	"cmp"
+	"fmt"
 	"strings"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/prometheus/procfs"
 
 	"qosctl/cgroup"
 	"qosctl/container"
@@ -61,6 +64,16 @@ func (e *Engine) inForce(i *container.Info) {
 	}
 }
 
+// Quota reads the quota in force, without asking Docker.
+func (e *Engine) Quota(id string, g cgroup.Group) (float64, error) {
+	l, err := e.o.Cgroups.OpenLimits(g)
+	if err != nil {
+		return 0, fmt.Errorf("read the quota of container %s: %w", id, err)
+	}
+	defer l.Close() //nolint:errcheck // only read
+	return l.CPUs()
+}
+
 // exitOf is how a container ended.
 func (e *Engine) exitOf(c dcontainer.InspectResponse, g cgroup.Group) container.Exit {
 	s := c.State
@@ -76,11 +89,29 @@ func (e *Engine) exitOf(c dcontainer.InspectResponse, g cgroup.Group) container.
 		x.CPU = 0
 	} else if s.Error != "" {
 		x.Reason = s.Error
+	} else if x.Code == container.CodeUnknown && e.rebooted(s) {
+		x.Unknown, x.Reason = true, "it ended with its machine, and nobody saw how"
+	} else if x.Code == container.CodeUnknown { // Docker's word, too, for one that ended while it and containerd were away
+		x.Reason = "the command's own status, or it ended while Docker was away and nobody saw how"
 	}
 	if x.OOM {
 		x.Reason = strings.Join(nonEmpty(x.Reason, "killed for memory"), "; ")
 	}
 	return x
+}
+
+// rebooted says whether the machine was started between a container's start and the end that Docker has noted for it: then Docker found it gone.
+func (e *Engine) rebooted(s *dcontainer.State) bool {
+	fs, err := procfs.NewFS(cmp.Or(e.o.Proc, procfs.DefaultMountPoint))
+	if err != nil {
+		return false
+	}
+	stat, err := fs.Stat()
+	if err != nil {
+		return false
+	}
+	boot := time.Unix(int64(stat.BootTime), 0)
+	return moment(s.StartedAt).Before(boot) && !moment(s.FinishedAt).Before(boot)
 }
 
 func nonEmpty(texts ...string) (list []string) {

@@ -13,6 +13,8 @@ import (
 type Docker interface {
 	// OfMesos describes the container of a ContainerID; container.ErrNotFound: there is none.
 	OfMesos(ctx context.Context, containerID string) (container.Info, error)
+	// Inspect describes the container of a name.
+	Inspect(ctx context.Context, name string) (container.Info, error)
 	// Resize takes the ID that OfMesos gave.
 	Resize(ctx context.Context, id string, l container.Limits) error
 }
@@ -43,7 +45,7 @@ func (e *Engine) readDocker(ctx context.Context, t Task, i *container.Info) (g c
 	}
 	ctx, cancel := context.WithTimeout(ctx, dockerTime)
 	defer cancel()
-	d, err := e.o.Docker.OfMesos(ctx, i.ID)
+	d, err := e.lookInDocker(ctx, t)
 	if err != nil {
 		if !errors.Is(err, container.ErrNotFound) {
 			e.log.Warn("ask Docker for a container of Mesos", "container", i.ID, "err", err)
@@ -54,6 +56,21 @@ func (e *Engine) readDocker(ctx context.Context, t Task, i *container.Info) (g c
 	e.docker[i.ID] = inDocker{id: d.ID, group: d.Cgroup, exit: d.Exit}
 	e.mu.Unlock()
 	return d.Cgroup, d.State == container.Running && d.Cgroup.CPU != "" && e.read(i.ID, d.Cgroup, i)
+}
+
+// lookInDocker finds a task's container: the one that its own program made, if it is of that kind, else Mesos'.
+func (e *Engine) lookInDocker(ctx context.Context, t Task) (container.Info, error) {
+	if len(t.Holds) == 0 {
+		return e.o.Docker.OfMesos(ctx, t.ContainerID)
+	}
+	for _, name := range t.Holds {
+		i, err := e.o.Docker.Inspect(ctx, name)
+		former := err == nil && i.Exit != nil && i.Exit.Finished.Before(t.Started) // of the task before this one
+		if !errors.Is(err, container.ErrNotFound) && !former {
+			return i, err
+		}
+	}
+	return container.Info{}, container.ErrNotFound
 }
 
 // endedInDocker says whether Docker has said of a container that it has ended: Mesos' word may come later.
@@ -73,7 +90,7 @@ func (e *Engine) dockerExit(ctx context.Context, id string) *container.Exit {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dockerTime)
 	defer cancel()
-	i, err := e.o.Docker.OfMesos(ctx, id)
+	i, err := e.o.Docker.Inspect(ctx, known.id)
 	if err != nil || i.Exit == nil {
 		return nil // Mesos' word is all there is
 	}

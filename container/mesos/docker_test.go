@@ -34,10 +34,21 @@ func (d *daemon) OfMesos(_ context.Context, id string) (container.Info, error) {
 	return i, nil
 }
 
+func (d *daemon) Inspect(_ context.Context, name string) (container.Info, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, i := range d.has {
+		if i.ID == name {
+			return i, d.err
+		}
+	}
+	return container.Info{}, errors.Join(d.err, container.ErrNotFound)
+}
+
 func (d *daemon) Resize(_ context.Context, id string, l container.Limits) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if id != "mesos-x" {
+	if id != "mesos-x" && id != "0b8c29a1" {
 		return container.ErrNotFound
 	}
 	d.resized = append(d.resized, l)
@@ -97,5 +108,45 @@ func TestDockerAway(t *testing.T) {
 	}
 	if err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 1}); !errors.Is(err, container.ErrNotSupported) {
 		t.Errorf("resize: %v", err)
+	}
+}
+
+// TestContainerOfATasksOwn: what a task's program runs in Docker is read and resized in the task's place, waited for while it is not there,
+// and has ended when the task has.
+func TestContainerOfATasksOwn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.launch(t, "x") // the program itself, in Mesos' own cgroup
+	end := r.launch(t, "elsewhere")
+	g := cgroup.Group{CPU: "/" + r.root + "/elsewhere", CPUAcct: "/" + r.root + "/elsewhere"}
+	former := container.Info{ID: "0b8c29a1", State: container.Exited, Exit: &container.Exit{Code: 1, Finished: time.Now().Add(-time.Minute)}}
+	d := &daemon{has: map[string]container.Info{"mine": former}}
+	r.e.o.Docker = d
+	task := Task{ID: "task", ContainerID: "x", State: "TASK_RUNNING", CPUs: 0.5, Started: time.Now().Add(-time.Second), Holds: []string{"other", "0b8c29a1"}}
+	r.set(nil, task)
+	if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.State != container.Running || i.Cgroup != (cgroup.Group{}) {
+		t.Errorf("before it is made: %+v, %v; want it to run, and in no cgroup", i, err)
+	}
+	put := func(i container.Info) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.has["mine"] = i
+	}
+	put(container.Info{ID: "0b8c29a1", State: container.Running, Cgroup: g})
+	if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.Cgroup != g || i.PID == 0 {
+		t.Errorf("%+v, %v; want its cgroup %v", i, err, g)
+	}
+	if err := r.e.Resize(t.Context(), "x", container.Limits{CPUs: 0.3}); err != nil || len(d.resized) != 1 {
+		t.Errorf("resize: %v, %+v", err, d.resized)
+	}
+	end()
+	put(container.Info{ID: "0b8c29a1", State: container.Exited, Exit: &container.Exit{Code: 7, Finished: time.Now()}})
+	if i, err := r.e.Inspect(t.Context(), "x"); err != nil || i.State != container.Running || i.Cgroup != (cgroup.Group{}) {
+		t.Errorf("its program still runs: %+v, %v", i, err)
+	}
+	task.State = "TASK_FINISHED" // as docker logs -f ends well, whatever it followed
+	r.set(nil, task)
+	if x, err := r.e.Wait(t.Context(), "x"); err != nil || x.Code != 7 || x.Unknown {
+		t.Errorf("wait: %+v, %v; want Docker's exit status", x, err)
 	}
 }

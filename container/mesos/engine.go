@@ -39,6 +39,10 @@ type Task struct {
 	FrameworkName string            // marathon, chronos
 	CPUs          float64           // of the task's resources
 	Started       time.Time         // first TASK_RUNNING status; zero: not known
+
+	// Holds are names that a container in Docker may have which the task's own program makes: it is what counts then, and is read and resized in
+	// the task's place. It ends with the task, not before: its program may yet start it again.
+	Holds []string
 }
 
 // Source lists the tasks that the node's Mesos agent has, those that have ended as long as it remembers them.
@@ -155,8 +159,11 @@ func (e *Engine) info(ctx context.Context, t Task) container.Info {
 	maps.Copy(labels, t.Labels)
 	labels[TaskLabel], labels[NameLabel], labels[FrameworkLabel] = t.ID, t.Name, t.FrameworkName
 	i := container.Info{ID: t.ContainerID, Labels: labels, Started: t.Started, Limits: container.Limits{CPUs: t.CPUs, Shares: t.CPUs}}
-	g := e.group(i.ID)
-	there := e.read(i.ID, g, &i)
+	g, there := e.group(i.ID), false
+	holds := len(t.Holds) > 0 && e.o.Docker != nil
+	if !holds {
+		there = e.read(i.ID, g, &i)
+	}
 	if !there {
 		g, there = e.readDocker(ctx, t, &i)
 	}
@@ -165,6 +172,8 @@ func (e *Engine) info(ctx context.Context, t Task) container.Info {
 		i.State, i.Exit = container.Exited, e.exit(ctx, t)
 	case there:
 		i.State, i.Cgroup = container.Running, g
+	case holds && t.State == "TASK_RUNNING": // not made yet, or ended and its program about to end
+		i.State = container.Running
 	case e.seen(i.ID), e.endedInDocker(i.ID): // the cgroup went before the agent noticed
 		i.State, i.Exit = container.Exited, e.exit(ctx, t)
 	case t.State == "TASK_RUNNING": // in a cgroup that is not of Mesos' making, or that we came too late to see: Mesos' word is all we know

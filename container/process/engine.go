@@ -89,7 +89,7 @@ func New(o Options) (*Engine, error) {
 		children: map[int]struct{}{}, limits: map[string]*cgroup.Limits{}, closers: map[*follower]func(){}, done: make(chan struct{}),
 	}
 	if err := o.Cgroups.AccessBelow(o.CgroupParent); err != nil {
-		return nil, fmt.Errorf("process engine: run as root, or in a cgroup subtree delegated to this user (systemd: Delegate=yes): %w", err)
+		return nil, fmt.Errorf("process engine: %w", err)
 	}
 	var err error
 	if e.boot, err = e.proc.boot(); err != nil {

@@ -89,6 +89,15 @@ func (e *Engine) inForce(r *record, l *container.Limits) {
 	}
 }
 
+// Quota reads the quota in force through files that are kept open.
+func (e *Engine) Quota(id string, g cgroup.Group) (float64, error) {
+	l, err := e.open(id, g)
+	if err != nil {
+		return 0, fmt.Errorf("read the quota of container %s: %w", id, err)
+	}
+	return l.CPUs()
+}
+
 // Resize changes the limits of a container in place: in the kernel if it runs, in its directory, for its start, if it was not started.
 func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) error {
 	if err := ctx.Err(); err != nil {

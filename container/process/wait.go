@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 	t := time.NewTicker(lookAgain)
 	defer t.Stop()
 	for {
-		r, err := e.load(id)
+		r, err := e.loadApart(id)
 		if err != nil {
 			return container.Exit{}, fmt.Errorf("wait: %w", err)
 		}
@@ -41,6 +42,15 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 			return container.Exit{}, fmt.Errorf("wait for container %s: %w", id, err)
 		}
 	}
+}
+
+// loadApart loads a container on a goroutine of its own: who waits for long afterwards would keep the stack that decoding needs, which is
+// 8 kB for each container.
+func (e *Engine) loadApart(id string) (r *record, err error) {
+	var done sync.WaitGroup
+	done.Go(func() { r, err = e.load(id) })
+	done.Wait()
+	return r, err
 }
 
 // Stop sends SIGTERM to all processes of the container, as Mesos' executor does, and after grace kills what is left.

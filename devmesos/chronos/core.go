@@ -10,8 +10,8 @@ import (
 
 // Cluster is where tasks run.
 type Cluster interface {
-	Offer() node.Offer
-	Launch(node.Task) error
+	Offers() []node.Offer
+	Launch(agentID string, t node.Task) error
 	Kill(framework, taskID string)
 }
 
@@ -51,6 +51,7 @@ type run struct {
 	job     string
 	attempt int
 	state   node.State
+	lasting bool // the task outlives the scheduler's process
 }
 
 // NewCore makes an empty state.
@@ -180,22 +181,31 @@ func (c *Core) runningOf(job string) int {
 	return n
 }
 
-// launch starts a run with the job's resources as they are now, and moves its schedule on, whatever the run's reason.
+// launch starts a run with the job's resources as they are now, on the first offer that it fits into.
 func (c *Core) launch(j *Job, q queued, now time.Time) bool {
-	offer := c.cluster.Offer()
 	const epsilon = 0.0005
-	if j.CPUs > offer.CPUs+epsilon || j.Mem > offer.MemMiB+epsilon || j.Disk > offer.DiskMiB+epsilon || !meets(j.Constraints, offer) {
-		return false
+	for _, o := range c.cluster.Offers() {
+		if j.CPUs > o.CPUs+epsilon || j.Mem > o.MemMiB+epsilon || j.Disk > o.DiskMiB+epsilon || !meets(j.Constraints, o) {
+			continue
+		}
+		if c.launchOn(j, q, o, now) {
+			return true
+		} // else somebody else was faster
 	}
+	return false
+}
+
+// launchOn starts a run on an agent, and moves the job's schedule on, whatever the run's reason.
+func (c *Core) launchOn(j *Job, q queued, offer node.Offer, now time.Time) bool {
 	id := taskID(j, q)
 	for c.running[id] != nil {
 		q.due = q.due.Add(time.Millisecond)
 		id = taskID(j, q)
 	}
-	if c.cluster.Launch(task(j, q, id, offer.Hostname)) != nil {
-		return false // somebody else was faster: the next offer comes
+	if c.cluster.Launch(offer.AgentID, task(j, q, id, offer.Hostname)) != nil {
+		return false
 	}
-	c.running[id] = &run{job: j.Name, attempt: q.attempt, state: node.Staging}
+	c.running[id] = &run{job: j.Name, attempt: q.attempt, state: node.Staging, lasting: offer.Lasting}
 	c.changed = true
 	if s, ok := parseSchedule(j.Schedule, j.zone(), now); ok && j.scheduled() {
 		if next, moved := s.launched(now); moved {

@@ -14,29 +14,6 @@ import (
 	"qosctl/devmesos/node"
 )
 
-// fake is a cluster without processes.
-type fake struct {
-	live  map[string]node.Task
-	all   []node.Task
-	kills []string
-}
-
-func (f *fake) Offer() node.Offer {
-	o := node.Offer{Hostname: "h1", CPUs: 4, MemMiB: 4000, DiskMiB: 4000, Attributes: map[string]string{"qosctl": "yes"}}
-	for _, t := range f.live {
-		o.CPUs -= t.CPUs
-	}
-	return o
-}
-
-func (f *fake) Launch(t node.Task) error {
-	f.live[t.ID] = t
-	f.all = append(f.all, t)
-	return nil
-}
-
-func (f *fake) Kill(_, id string) { f.kills = append(f.kills, id) }
-
 // bench is a core with its cluster, and a clock that tests turn.
 type bench struct {
 	*Core
@@ -388,7 +365,7 @@ func TestTaskEnvironment(t *testing.T) {
 
 func TestConstraints(t *testing.T) {
 	t.Parallel()
-	o := (&fake{}).Offer()
+	o := (&fake{}).Offers()[0]
 	for text, want := range map[string]bool{
 		"hostname EQUALS h1": true, "hostname LIKE h": false, "hostname LIKE h.": true, "qosctl UNLIKE no": true, "other UNLIKE no": false, "qosctl LIKE [": false,
 	} {

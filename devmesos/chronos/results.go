@@ -88,12 +88,24 @@ func (c *Core) fireChildren(parent string, now time.Time) {
 
 // lost counts a run that a former life has left.
 func (c *Core) lost(taskID string, now time.Time) {
-	parts := strings.SplitN(taskID, ":", 5)
+	if job, attempt, ok := splitTaskID(taskID); ok && c.store[job] != nil {
+		c.failed(c.store[job], attempt, now)
+	}
+}
+
+// resume takes back a run that a former life has left, and that goes on.
+func (c *Core) resume(taskID string) {
+	if job, attempt, ok := splitTaskID(taskID); ok && c.store[job] != nil {
+		c.running[taskID] = &run{job: job, attempt: attempt, state: node.Running, lasting: true}
+	}
+}
+
+// splitTaskID reads ct:<due>:<attempt>:<job>:<arguments>.
+func splitTaskID(id string) (job string, attempt int, ok bool) {
+	parts := strings.SplitN(id, ":", 5)
 	if len(parts) != 5 || parts[0] != "ct" {
-		return
+		return "", 0, false
 	}
 	attempt, err := strconv.Atoi(parts[2])
-	if j := c.store[parts[3]]; err == nil && j != nil {
-		c.failed(j, attempt, now)
-	}
+	return parts[3], attempt, err == nil
 }

@@ -36,11 +36,12 @@ type Scheduler struct {
 	closed bool
 }
 
-// saveFile is what a snapshot holds: jobs in the order of their creation, and the tasks that had not ended. These are lost to the
-// next life, and counted so.
+// saveFile is what a snapshot holds: jobs in the order of their creation, and the tasks that had not ended. Those of this process' own node
+// are lost to the next life, and counted so; of the others it will hear.
 type saveFile struct {
 	Jobs    []json.RawMessage `json:"jobs"`
 	Running []string          `json:"running"`
+	Lasting []string          `json:"lasting,omitempty"`
 }
 
 // New makes a scheduler with the jobs of its snapshot.
@@ -76,6 +77,9 @@ func New(o Options) (*Scheduler, error) {
 	for _, id := range f.Running {
 		s.core.lost(id, time.Now())
 	}
+	for _, id := range f.Lasting {
+		s.core.resume(id)
+	}
 	s.save()
 	return s, nil
 }
@@ -104,7 +108,14 @@ func (s *Scheduler) save() {
 	if !s.core.changed || s.o.Dir == "" {
 		return
 	}
-	f := saveFile{Jobs: []json.RawMessage{}, Running: slices.Sorted(maps.Keys(s.core.running))}
+	f := saveFile{Jobs: []json.RawMessage{}, Running: []string{}}
+	for _, id := range slices.Sorted(maps.Keys(s.core.running)) {
+		if s.core.running[id].lasting {
+			f.Lasting = append(f.Lasting, id)
+		} else {
+			f.Running = append(f.Running, id)
+		}
+	}
 	for _, name := range s.core.order {
 		b, err := json.Marshal(s.core.store[name].shown(false))
 		if err != nil {

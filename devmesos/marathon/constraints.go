@@ -22,16 +22,17 @@ func (p place) value(field string) (string, bool) {
 }
 
 // meets says whether an offer meets all of an app's constraints, given where its other instances run.
-func meets(constraints [][]string, o node.Offer, others []place) bool {
-	for _, c := range constraints {
-		if !meetsOne(c, place{o.Hostname, o.Attributes}, others) {
+func meets(a *App, o node.Offer, others []place) bool {
+	for _, c := range a.Constraints {
+		if !meetsOne(c, place{o.Hostname, o.Attributes}, others, orElse(a.Instances, 1)) {
 			return false
 		}
 	}
 	return true
 }
 
-func meetsOne(c []string, offered place, others []place) bool {
+// meetsOne checks a constraint of an app that is to have so many instances.
+func meetsOne(c []string, offered place, others []place, instances int) bool {
 	value := ""
 	if len(c) > 2 {
 		value = c[2]
@@ -53,7 +54,11 @@ func meetsOne(c []string, offered place, others []place) bool {
 		if value != "" {
 			return got == value
 		}
-		return len(groups) == 0 || groups[got] > 0
+		if len(others) == 0 {
+			return true
+		}
+		first, _ := others[0].value(c[0]) // its place is that of all
+		return first == got
 	case "IS":
 		return got == value
 	case "LIKE":
@@ -65,18 +70,32 @@ func meetsOne(c []string, offered place, others []place) bool {
 		return groups[got] < n
 	case "GROUP_BY":
 		n, _ := strconv.Atoi(value)
-		least := 0
-		if len(groups) > 0 && len(groups) >= n {
-			least = -1
-			for _, k := range groups {
-				if least < 0 || k < least {
-					least = k
-				}
-			}
-		}
-		return groups[got] <= least
+		return evenly(groups, got, n, instances)
 	}
 	return false
+}
+
+// evenly says whether a group may have one more. Of a number of groups each gets its share of the instances, and what is left over goes to the
+// first; without a number the smallest of those that are there, or a new one, gets the next.
+func evenly(groups map[string]int, got string, n, instances int) bool {
+	if n < 1 {
+		least := -1
+		for _, k := range groups {
+			if least < 0 || k < least {
+				least = k
+			}
+		}
+		return groups[got] <= max(least, 0)
+	}
+	share, over := instances/n, instances%n
+	for _, k := range groups {
+		over -= max(0, k-share)
+	}
+	count, known := groups[got]
+	if !known {
+		return len(groups) < n
+	}
+	return count < share || count == share && over > 0
 }
 
 // whole matches as Java's String.matches: the whole string.

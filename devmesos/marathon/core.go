@@ -10,10 +10,10 @@ import (
 
 // Cluster is where tasks run.
 type Cluster interface {
-	// Offer says what is free.
-	Offer() node.Offer
-	// Launch books resources and starts a task; node.ErrNoResources when they are gone meanwhile.
-	Launch(node.Task) error
+	// Offers are what the agents have to give.
+	Offers() []node.Offer
+	// Launch books resources on an agent and starts a task; node.ErrNoResources when they are gone meanwhile.
+	Launch(agentID string, t node.Task) error
 	// Kill asks for a task's end.
 	Kill(framework, taskID string)
 }
@@ -32,6 +32,7 @@ type Core struct {
 	apps        map[string]*appState
 	deployments []*deployment
 	lastVersion time.Time
+	changedTask bool // one that outlives the scheduler's process, since the last snapshot
 }
 
 // appState is an app and its instances. One that is being deleted stays until its last task has ended.
@@ -115,6 +116,7 @@ func (c *Core) Next(now time.Time) time.Time {
 	for _, s := range c.apps {
 		for _, i := range s.instances {
 			at(i.nextKill)
+			at(i.countsUntil)
 			if i.TaskID == "" {
 				at(s.delay.until)
 			}

@@ -331,7 +331,7 @@ func TestConstraints(t *testing.T) {
 			if text := invalidConstraint(c); text != "" {
 				t.Fatal(text)
 			}
-			if got := meets([][]string{c}, o, slices.Repeat([]place{here}, test.others)); got != test.want {
+			if got := meets(&App{Constraints: [][]string{c}, Instances: new(2)}, o, slices.Repeat([]place{here}, test.others)); got != test.want {
 				t.Errorf("got %v", got)
 			}
 		})

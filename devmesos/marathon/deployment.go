@@ -221,11 +221,15 @@ const maxScheduled = 100
 // scale adds or ends instances until there are as many as the definition says; true when they run and the surplus has ended.
 func (c *Core) scale(s *appState, a *App, now time.Time) bool {
 	var keep []*instance
-	running, leaving, scheduled := 0, 0, 0
+	running, leaving, scheduled, counted := 0, 0, 0, 0
 	for _, i := range s.instances {
 		switch {
+		case i.doomed && now.Before(i.countsUntil):
+			counted++
 		case i.doomed:
-			leaving++
+			if i.State != node.Unreachable { // that one may stay for ever
+				leaving++
+			}
 		case !i.inactive:
 			keep = append(keep, i)
 			switch {
@@ -236,7 +240,7 @@ func (c *Core) scale(s *appState, a *App, now time.Time) bool {
 			}
 		}
 	}
-	for n := len(keep); n < *a.Instances && scheduled < maxScheduled; n, scheduled = n+1, scheduled+1 {
+	for n := len(keep) + counted; n < *a.Instances && scheduled < maxScheduled; n, scheduled = n+1, scheduled+1 {
 		s.instances = append(s.instances, newInstance(a))
 	}
 	if extra := len(keep) - *a.Instances; extra > 0 {

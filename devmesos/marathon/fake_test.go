@@ -10,23 +10,46 @@ import (
 	"qosctl/devmesos/node"
 )
 
-// fake is a cluster of one node without processes. Tests say what becomes of the tasks.
+// fake is a cluster without processes, of one node or more. Tests say what becomes of the tasks.
 type fake struct {
 	mu    sync.Mutex // the scheduler's loop and the test take turns, but the race detector can't see it
 	cpus  float64
 	live  map[string]node.Task
 	all   []string // launched, in order
 	kills []string
+	nodes []string          // host names
+	at    map[string]string // task → host name
+	away  map[string]bool   // host names that make no offers
+	last  bool              // the nodes live on when the scheduler ends
 }
 
-func newFake() *fake { return &fake{cpus: 4, live: map[string]node.Task{}} }
+func newFake(nodes ...string) *fake {
+	if len(nodes) == 0 {
+		nodes = []string{"h1"}
+	}
+	return &fake{cpus: 4, live: map[string]node.Task{}, nodes: nodes, at: map[string]string{}, away: map[string]bool{}}
+}
 
-func (f *fake) Offer() node.Offer {
+func (f *fake) Offers() (list []node.Offer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := node.Offer{Hostname: "h1", AgentID: "S0", CPUs: f.cpus, MemMiB: 10000, DiskMiB: 10000, Attributes: map[string]string{"qosctl": "yes"}}
+	for i, host := range f.nodes {
+		if !f.away[host] {
+			list = append(list, f.offer(host, fmt.Sprintf("S%d", i)))
+		}
+	}
+	return list
+}
+
+func (f *fake) offer(host, id string) node.Offer {
+	o := node.Offer{
+		Hostname: host, AgentID: id, CPUs: f.cpus, MemMiB: 10000, DiskMiB: 10000, Attributes: map[string]string{"qosctl": "yes", "rack": host[:1]}, Lasting: f.last,
+	}
 	taken := map[int]bool{}
 	for _, t := range f.live {
+		if f.at[t.ID] != host {
+			continue
+		}
 		o.CPUs -= t.CPUs
 		for _, p := range t.Ports {
 			taken[p] = true
@@ -40,9 +63,14 @@ func (f *fake) Offer() node.Offer {
 	return o
 }
 
-func (f *fake) Launch(t node.Task) error {
+func (f *fake) Launch(agent string, t node.Task) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for i, host := range f.nodes {
+		if agent == fmt.Sprintf("S%d", i) {
+			f.at[t.ID] = host
+		}
+	}
 	f.live[t.ID] = t
 	f.all = append(f.all, t.ID)
 	return nil
@@ -77,8 +105,8 @@ type bench struct {
 	events []string
 }
 
-func newBench(t *testing.T, legacy bool) *bench {
-	b := &bench{t: t, f: newFake(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+func newBench(t *testing.T, legacy bool, nodes ...string) *bench {
+	b := &bench{t: t, f: newFake(nodes...), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	b.Core = NewCore(CoreOptions{Cluster: b.f, Legacy: legacy, Emit: func(kind string, _ map[string]any) { b.events = append(b.events, kind) }})
 	return b
 }

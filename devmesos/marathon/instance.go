@@ -18,6 +18,7 @@ type instance struct {
 	Ports       []int
 	Host, Agent string
 	Attributes  map[string]string
+	Lasting     bool // the task outlives the scheduler's process
 	Staged      time.Time
 	Started     time.Time
 
@@ -27,7 +28,12 @@ type instance struct {
 	inactive bool      // unreachable for so long that another one is to take its place
 	since    time.Time // unreachable
 	nextKill time.Time // kills are repeated until the task has ended
+
+	countsUntil time.Time // doomed, but not yet missed
 }
+
+// scaleInterval is Marathon's scale_apps_interval: how long it may take to notice that an instance is missing of which no event told.
+const scaleInterval = 300 * time.Second
 
 // killRetry is Marathon's kill_retry_timeout.
 const killRetry = 30 * time.Second
@@ -77,11 +83,22 @@ func (c *Core) kill(s *appState, i *instance, doomed bool, now time.Time) {
 	}
 }
 
+// decommission gives up an unreachable instance that can't be killed: should it return, it is. Another one takes its place when Marathon next
+// counts.
+func (c *Core) decommission(s *appState, i *instance, now time.Time) {
+	if !i.doomed {
+		i.doomed, i.countsUntil = true, now.Add(scaleInterval)
+		c.changedTask = c.changedTask || i.Lasting
+		c.changed(s, i, now)
+	}
+}
+
 // expunge forgets an instance, whatever has become of its task; should that be heard of again, it is killed.
 func (c *Core) expunge(s *appState, i *instance) {
 	if i.TaskID != "" {
 		c.o.Cluster.Kill(frameworkName, i.TaskID)
 	}
+	c.changedTask = c.changedTask || i.Lasting
 	s.remove(i)
 }
 
@@ -126,7 +143,9 @@ func (c *Core) Status(now time.Time, st node.Status) {
 		return
 	}
 	c.statusEvent(s, i, st)
+	was := i.State
 	i.State = st.State
+	c.changedTask = c.changedTask || i.Lasting
 	switch {
 	case st.State == node.Unreachable:
 		i.since = now
@@ -143,8 +162,11 @@ func (c *Core) Status(now time.Time, st node.Status) {
 		}
 	}
 	c.changed(s, i, now)
-	if i.doomed && st.State == node.Unreachable {
+	switch {
+	case i.doomed && st.State == node.Unreachable:
 		c.expunge(s, i)
+	case i.doomed && was == node.Unreachable && i.nextKill.IsZero(): // given up meanwhile
+		c.kill(s, i, true, now)
 	}
 }
 

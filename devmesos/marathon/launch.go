@@ -26,13 +26,21 @@ func (c *Core) launchAll(s *appState, now time.Time) {
 	}
 }
 
+// launch takes the first offer that an instance fits into.
 func (c *Core) launch(s *appState, i *instance, now time.Time) {
-	offer := c.o.Cluster.Offer()
-	a := s.spec // a scheduled instance is launched with the newest definition
-	ports, ok := match(a, offer, s)
-	if !ok {
-		return
+	for _, offer := range c.o.Cluster.Offers() {
+		if offer.Planned.During(now) { // Marathon declines what is being maintained
+			continue
+		}
+		if ports, ok := match(s.spec, offer, s); ok && c.launchOn(s, i, offer, ports, now) {
+			return
+		}
 	}
+}
+
+// launchOn launches an instance with the newest definition; false if the offer was taken by somebody else meanwhile.
+func (c *Core) launchOn(s *appState, i *instance, offer node.Offer, ports []int, now time.Time) bool {
+	a := s.spec
 	i.spec, i.config = a, configVersion(a)
 	i.Incarnation++
 	id := c.taskID(i)
@@ -44,15 +52,17 @@ func (c *Core) launch(s *appState, i *instance, now time.Time) {
 	if a.TaskKillGracePeriodSeconds != nil {
 		task.Grace = new(time.Duration(*a.TaskKillGracePeriodSeconds) * time.Second)
 	}
-	if err := c.o.Cluster.Launch(task); err != nil {
-		i.Incarnation-- // the offer was taken by somebody else: the next one comes when something ends
-		return
+	if err := c.o.Cluster.Launch(offer.AgentID, task); err != nil {
+		i.Incarnation-- // the next offer comes when something ends
+		return false
 	}
 	i.TaskID, i.State, i.Staged, i.Started = id, node.Staging, now, time.Time{}
-	i.Ports, i.Host, i.Agent, i.Attributes = ports, offer.Hostname, offer.AgentID, offer.Attributes
+	i.Ports, i.Host, i.Agent, i.Attributes, i.Lasting = ports, offer.Hostname, offer.AgentID, offer.Attributes, offer.Lasting
+	c.changedTask = c.changedTask || i.Lasting
 	s.delay.rebase(now)
 	c.statusEvent(s, i, node.Status{TaskID: id, State: node.Staging, At: now})
 	c.changed(s, i, now)
+	return true
 }
 
 const epsilon = 0.0005
@@ -68,7 +78,7 @@ func match(a *App, o node.Offer, s *appState) (ports []int, ok bool) {
 			others = append(others, place{i.Host, i.Attributes})
 		}
 	}
-	if !meets(a.Constraints, o, others) {
+	if !meets(a, o, others) {
 		return nil, false
 	}
 	free := map[int]bool{}

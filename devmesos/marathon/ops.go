@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"qosctl/devmesos/node"
 )
 
 // decode reads JSON that must be the whole body.
@@ -203,11 +205,14 @@ func (c *Core) KillTasks(now time.Time, id string, r killRequest) (*deployment, 
 		tasks = append(tasks, c.taskJSON(s, i))
 	}
 	for _, i := range hit {
-		if r.wipe {
+		switch {
+		case r.wipe:
 			c.expunge(s, i)
-			continue
+		case i.State == node.Unreachable && !r.scale:
+			c.decommission(s, i, now)
+		default:
+			c.kill(s, i, r.scale, now)
 		}
-		c.kill(s, i, r.scale, now)
 	}
 	return d, tasks, nil
 }

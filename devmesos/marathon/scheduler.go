@@ -35,9 +35,10 @@ type Scheduler struct {
 	closed bool
 }
 
-// saveFile is what a snapshot holds: the newest definition of every app. Instances are started anew.
+// saveFile is what a snapshot holds: the newest definition of every app, and the tasks that outlive us. Other instances are started anew.
 type saveFile struct {
-	Apps []*App `json:"apps"`
+	Apps      []*App     `json:"apps"`
+	Instances []savedRun `json:"instances,omitempty"`
 }
 
 // New makes a scheduler with the apps of its snapshot.
@@ -72,6 +73,7 @@ func New(o Options) (*Scheduler, error) {
 		s.core.complete(a)
 		s.core.commit(a.ID, a)
 	}
+	s.core.restore(f.Instances)
 	return s, nil
 }
 
@@ -88,7 +90,7 @@ func (s *Scheduler) do(change func(c *Core, now time.Time) error) error {
 	before := s.core.lastVersion
 	err := change(s.core, now)
 	s.core.Tick(now)
-	if !s.core.lastVersion.Equal(before) {
+	if !s.core.lastVersion.Equal(before) || s.core.changedTask {
 		s.save()
 	}
 	select {
@@ -103,7 +105,8 @@ func (s *Scheduler) save() {
 	if s.o.Dir == "" {
 		return
 	}
-	f := saveFile{Apps: []*App{}}
+	f := saveFile{Apps: []*App{}, Instances: s.core.lasting()}
+	s.core.changedTask = false
 	for _, id := range s.core.ids() {
 		f.Apps = append(f.Apps, s.core.apps[id].spec)
 	}
@@ -146,6 +149,9 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		s.mu.Lock()
 		now := time.Now()
 		s.core.Tick(now)
+		if s.core.changedTask {
+			s.save()
+		}
 		next := s.core.Next(now)
 		s.mu.Unlock()
 		timer.Stop()

@@ -18,10 +18,10 @@ type Fetch struct {
 
 // fetch brings a task's files. Only this machine's are: what lies elsewhere, and archives, are left as they are, and said.
 func (n *Node) fetch(t *task, who *identity) error {
-	for _, f := range t.Fetch {
+	for i, f := range t.Fetch {
 		from := strings.TrimPrefix(f.URI, "file://")
 		if !filepath.IsAbs(from) {
-			n.log.Warn("not fetched: only files of this machine are", "task", t.ID, "uri", f.URI)
+			n.log.Warn("not fetched: only files of this machine are", "task", t.ID, "fetch", i) // an address may have a password in it
 			continue
 		}
 		name := f.OutputFile

@@ -20,6 +20,8 @@ var (
 	ErrNoResources = errors.New("not enough resources")
 	// ErrStopped says that the node shuts down.
 	ErrStopped = errors.New("node stops")
+	// ErrDraining says that the task came while the agent was draining already.
+	ErrDraining = errors.New("task was received while agent was already draining")
 )
 
 // Options set a node up.
@@ -38,6 +40,14 @@ type Options struct {
 	Images     map[string]string
 	Docker     bool // tasks of type DOCKER are run by docker run, as by Mesos' Docker containerizer
 	Logger     *slog.Logger
+
+	// ID of the agent; "": a new one.
+	ID string
+	// Address is the host:port at which Handler is served; "": 127.0.0.1:5051.
+	Address string
+	// ExecutorEnv is what the agent gives every executor and so every task (--executor_environment_variables); a framework's variable of
+	// the same name wins.
+	ExecutorEnv map[string]string
 }
 
 func (o Options) validate() error {
@@ -74,11 +84,14 @@ type Node struct {
 
 	mu         sync.Mutex
 	stopped    bool
-	held       float64 // CPUs in offers that somebody else sits on
 	frameworks map[string]*framework
 	tasks      map[string]*task
 	completed  []*task // newest last, at most maxCompleted
 	ports      map[int]bool
+	outbox     []Update // for the master, not yet acknowledged
+	changed    chan struct{}
+	drain      *DrainConfig
+	drainStart time.Time
 }
 
 type framework struct {
@@ -97,8 +110,14 @@ func New(o Options) (*Node, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.ID == "" {
+		o.ID = NewUUID() + "-S0"
+	}
+	if o.Address == "" {
+		o.Address = "127.0.0.1:5051"
+	}
 	n := &Node{
-		o: o, log: o.Logger, id: NewUUID() + "-S0", start: time.Now(), stop: make(chan struct{}),
+		o: o, log: o.Logger, id: o.ID, start: time.Now(), stop: make(chan struct{}), changed: make(chan struct{}, 1),
 		frameworks: map[string]*framework{}, tasks: map[string]*task{}, ports: map[int]bool{},
 	}
 	for _, d := range []string{n.sandboxes(), n.marks()} {
@@ -122,7 +141,17 @@ func (n *Node) marks() string     { return filepath.Join(n.o.Dir, "running") }
 func (n *Node) Register(name string, status func(Status), offer func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.frameworks[name] = &framework{ID: n.id[:len(n.id)-3] + fmt.Sprintf("-%04d", len(n.frameworks)), Name: name, status: status, offer: offer}
+	n.frameworks[name] = &framework{ID: NewUUID() + fmt.Sprintf("-%04d", len(n.frameworks)), Name: name, status: status, offer: offer}
+}
+
+// framework finds one, or makes one that hears of its tasks by way of the master. n.mu is held.
+func (n *Node) framework(name, id string) *framework {
+	f := n.frameworks[name]
+	if f == nil && id != "" {
+		f = &framework{ID: id, Name: name}
+		n.frameworks[name] = f
+	}
+	return f
 }
 
 // FrameworkID is the ID that a registered framework has in the agent's state.
@@ -140,7 +169,7 @@ func (n *Node) Offer() Offer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	o := Offer{
-		Hostname: n.o.Hostname, AgentID: n.id, CPUs: n.o.CPUs - n.held, MemMiB: n.o.MemMiB, DiskMiB: n.o.DiskMiB,
+		Hostname: n.o.Hostname, AgentID: n.id, CPUs: n.o.CPUs, MemMiB: n.o.MemMiB, DiskMiB: n.o.DiskMiB,
 		Attributes: maps.Clone(n.o.Attributes),
 	}
 	for _, t := range n.tasks {
@@ -158,20 +187,6 @@ func (n *Node) Offer() Offer {
 	return o
 }
 
-// Hold keeps CPUs out of the offers, as a framework does that sits on an offer: no state tells of them. 0 gives all back.
-func (n *Node) Hold(cpus float64) {
-	n.mu.Lock()
-	n.held = cpus
-	var offers []func()
-	for _, f := range n.frameworks {
-		offers = append(offers, f.offer)
-	}
-	n.mu.Unlock()
-	for _, offer := range offers {
-		offer()
-	}
-}
-
 // epsilon is what sums of scalar resources may be off: Mesos counts in thousandths.
 const epsilon = 0.0005
 
@@ -183,7 +198,9 @@ func (n *Node) Launch(t Task) error {
 	switch {
 	case n.stopped:
 		return ErrStopped
-	case n.frameworks[t.Framework] == nil:
+	case n.drain != nil:
+		return fmt.Errorf("launch %s: %w", t.ID, ErrDraining)
+	case n.framework(t.Framework, t.FrameworkID) == nil:
 		return fmt.Errorf("launch %s: framework %q is not registered", t.ID, t.Framework)
 	case n.tasks[t.ID] != nil:
 		return fmt.Errorf("launch %s: task exists", t.ID)
@@ -210,22 +227,23 @@ func (n *Node) Launch(t Task) error {
 }
 
 // Kill asks for the end of a task. A repeated kill changes nothing; one for a task that the node does not know is answered
-// TASK_LOST, as reconciliation would; one for an unreachable task gets lost.
+// TASK_LOST, as reconciliation would.
 func (n *Node) Kill(framework, id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	t, f := n.tasks[id], n.frameworks[framework]
 	switch {
 	case t != nil && t.Framework == framework:
-		if !t.muted {
-			poke(t.kill)
-		}
+		poke(t.kill)
 	case f == nil, n.stopped, slices.ContainsFunc(n.completed, func(t *task) bool { return t.ID == id }):
 		// the last update of a task that has just ended is on its way
 	default:
-		n.wg.Go(func() {
-			f.status(Status{TaskID: id, State: Lost, Message: "Reconciliation: Task is unknown to the agent", At: time.Now()})
-		})
+		st := Status{TaskID: id, State: Lost, Message: "Reconciliation: Task is unknown to the agent", At: time.Now()}
+		if f.status == nil {
+			n.post(framework, st)
+			return
+		}
+		n.wg.Go(func() { f.status(st) })
 	}
 }
 
@@ -253,28 +271,6 @@ func (n *Node) Lose(id string) error {
 	return nil
 }
 
-// SetReachable cuts a task off from its framework, or lets it return: the processes run on, updates and kills get lost.
-func (n *Node) SetReachable(id string, reachable bool) error {
-	n.mu.Lock()
-	t := n.tasks[id]
-	if t == nil || t.muted == !reachable {
-		n.mu.Unlock()
-		return fmt.Errorf("set task %s reachable %v: %w, or it is so already", id, reachable, ErrNoTask)
-	}
-	t.muted = !reachable
-	st := Status{TaskID: id, State: t.last(), At: time.Now(), Message: "Agent re-registered"}
-	if !reachable {
-		st.State, st.Message = n.partition(t.Framework, Unreachable), "Agent is unreachable"
-	}
-	if reachable && st.State.Terminal() {
-		n.forget(t)
-	}
-	f := n.frameworks[t.Framework]
-	n.mu.Unlock()
-	f.status(st)
-	return nil
-}
-
 // partition turns a partition's state into what a framework without the capability gets.
 func (n *Node) partition(framework string, s State) State {
 	if framework == "chronos" {
@@ -297,27 +293,33 @@ func (n *Node) Run(ctx context.Context) error {
 
 // report notes a status and passes it to the framework.
 func (n *Node) report(t *task, s State, message string) {
-	st := Status{TaskID: t.ID, State: s, Message: message, At: time.Now()}
 	n.mu.Lock()
+	if n.drain != nil && n.drain.MarkGone && s == Killed && t.Framework != "chronos" { // which declares no capability for it
+		s = GoneByOperator
+	}
+	st := Status{TaskID: t.ID, State: s, Message: message, At: time.Now()}
 	t.note(st)
 	if s.Terminal() {
 		for _, p := range t.Ports {
 			delete(n.ports, p)
 		}
-	}
-	if s.Terminal() && !t.muted {
 		n.forget(t)
 	}
-	muted, f := t.muted, n.frameworks[t.Framework]
+	f := n.frameworks[t.Framework]
+	if f.status == nil {
+		n.post(t.Framework, st)
+	}
 	var others []func()
 	if s.Terminal() {
 		for _, f := range n.frameworks {
-			others = append(others, f.offer)
+			if f.offer != nil {
+				others = append(others, f.offer)
+			}
 		}
 	}
 	n.mu.Unlock()
 	n.log.Info("task status", "task", t.ID, "state", string(s), "message", message, "container", t.container)
-	if !muted {
+	if f.status != nil {
 		f.status(st)
 	}
 	for _, offer := range others {
@@ -328,6 +330,9 @@ func (n *Node) report(t *task, s State, message string) {
 // forget moves an ended task to the completed ones.
 func (n *Node) forget(t *task) {
 	delete(n.tasks, t.ID)
+	if len(n.tasks) == 0 {
+		n.drain = nil // drained; the master remembers
+	}
 	n.completed = append(n.completed, t)
 	if len(n.completed) > maxCompleted {
 		n.completed = slices.Delete(n.completed, 0, len(n.completed)-maxCompleted)

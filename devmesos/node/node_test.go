@@ -251,30 +251,17 @@ func TestResourcesAreBookedAndGivenBack(t *testing.T) {
 	}
 }
 
-func TestUnreachableTaskRunsOnAndReturns(t *testing.T) {
+func TestLostTaskIsGone(t *testing.T) {
 	n, r := startNode(t, nil)
-	launch(t, n, Task{ID: "m", Command: "exec sleep 60"})
-	launch(t, n, Task{ID: "c", Command: "exec sleep 60", Framework: "chronos"})
-	r.await(t, "m", Running)
-	r.await(t, "c", Running)
-	for _, id := range []string{"m", "c"} {
-		if err := n.SetReachable(id, false); err != nil {
+	for id, f := range map[string]string{"m": "marathon", "c": "chronos"} {
+		launch(t, n, Task{ID: id, Command: "exec sleep 60", Framework: f})
+		r.await(t, id, Running)
+		if err := n.Lose(id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.await(t, "m", Unreachable)
-	r.await(t, "c", Lost)
-	n.Kill("marathon", "m") // gets lost
-	if err := n.SetReachable("m", true); err != nil {
-		t.Fatal(err)
-	}
-	if got := r.states("m"); got != "STARTING RUNNING UNREACHABLE RUNNING" {
-		t.Errorf("states %s", got)
-	}
-	if err := n.Lose("m"); err != nil {
-		t.Fatal(err)
-	}
 	r.await(t, "m", Gone)
+	r.await(t, "c", Lost)
 }
 
 func TestImageIsRefusedOrLaidOverTheRoot(t *testing.T) {

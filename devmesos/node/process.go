@@ -159,6 +159,7 @@ func (n *Node) environment(t *task, sandbox string) []string {
 		"PATH": path, "MESOS_SANDBOX": sandbox, "MESOS_DIRECTORY": t.sandbox, "MESOS_EXECUTOR_ID": t.ID,
 		"MESOS_FRAMEWORK_ID": n.FrameworkID(t.Framework), "MESOS_SLAVE_ID": n.id,
 	}
+	maps.Copy(env, n.o.ExecutorEnv)
 	maps.Copy(env, t.Env)
 	list := make([]string, 0, len(env))
 	for k, v := range env {

@@ -17,20 +17,29 @@ type task struct {
 	lost      chan struct{}
 
 	statuses []Status
-	muted    bool // unreachable
 	pid      int
+	limit    *time.Duration // of the grace, while the agent drains or shuts down
 }
 
 func (t *task) note(s Status) { t.statuses = append(t.statuses, s) }
 
 func (t *task) last() State { return t.statuses[len(t.statuses)-1].State }
 
-// grace is what a kill allows.
-func (t *task) grace() time.Duration {
-	if t.Grace != nil {
-		return *t.Grace
+// grace is what a kill of a task allows.
+func (n *Node) grace(t *task) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := DefaultGrace
+	switch {
+	case t.Grace != nil:
+		g = *t.Grace
+	case t.limit != nil: // it overrides a default, whichever is the longer
+		return *t.limit
 	}
-	return DefaultGrace
+	if t.limit != nil {
+		g = min(g, *t.limit)
+	}
+	return g
 }
 
 // shutdownGrace is an executor's when its agent goes (executor_shutdown_grace_period); kill policies don't count then.
@@ -86,11 +95,11 @@ func (n *Node) supervise(t *task, p *process) {
 	for running := true; running; {
 		select {
 		case <-t.kill:
-			terminate(t.grace())
+			terminate(n.grace(t))
 		case <-stop:
 			stop = nil
 			terminate(shutdownGrace)
-			escalate = time.After(min(t.grace(), shutdownGrace))
+			escalate = time.After(min(n.grace(t), shutdownGrace))
 		case <-escalate:
 			escalate = nil
 			n.log.Debug("grace is over: sigkill", "task", t.ID)

@@ -30,6 +30,8 @@ type stateJSON struct {
 	Flags               map[string]any  `json:"flags"`
 	Frameworks          []frameworkJSON `json:"frameworks"`
 	CompletedFrameworks []frameworkJSON `json:"completed_frameworks"`
+	DrainConfig         *DrainConfig    `json:"drain_config,omitempty"` // while it drains, that is, has tasks still
+	DrainStart          int64           `json:"estimated_drain_start_time_seconds,omitempty"`
 }
 
 type resourcesJSON struct {
@@ -123,13 +125,16 @@ func (n *Node) state() stateJSON {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := stateJSON{
-		ID: n.id, PID: "slave(1)@127.0.0.1:5051", Hostname: n.o.Hostname, Version: version, StartTime: seconds(n.start),
+		ID: n.id, PID: "slave(1)@" + n.o.Address, Hostname: n.o.Hostname, Version: version, StartTime: seconds(n.start),
 		Resources: n.total(), UnreservedResources: n.total(), ReservedResources: map[string]any{}, Attributes: attributes(n.o.Attributes),
 		Flags: map[string]any{
 			"cgroups_hierarchy": n.o.CgroupRoot, "cgroups_root": strings.TrimPrefix(n.o.Parent, "/"), "cgroups_enable_cfs": "false",
 			"work_dir": n.o.Dir, "hostname": n.o.Hostname,
 		},
-		Frameworks: []frameworkJSON{}, CompletedFrameworks: []frameworkJSON{},
+		Frameworks: []frameworkJSON{}, CompletedFrameworks: []frameworkJSON{}, DrainConfig: n.drain,
+	}
+	if n.drain != nil {
+		s.DrainStart = n.drainStart.Unix()
 	}
 	for _, name := range slices.Sorted(maps.Keys(n.frameworks)) {
 		f := n.frameworks[name]

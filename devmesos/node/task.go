@@ -21,12 +21,14 @@ const (
 	Lost        State = "TASK_LOST"
 	Gone        State = "TASK_GONE"
 	Unreachable State = "TASK_UNREACHABLE"
+
+	GoneByOperator State = "TASK_GONE_BY_OPERATOR"
 )
 
 // Terminal says whether a task in this state never runs again.
 func (s State) Terminal() bool {
 	switch s {
-	case Finished, Failed, Killed, Lost, Gone:
+	case Finished, Failed, Killed, Lost, Gone, GoneByOperator:
 		return true
 	}
 	return false
@@ -39,7 +41,7 @@ const DefaultGrace = 3 * time.Second
 type Task struct {
 	ID        string
 	Name      string
-	Framework string // as registered with Register
+	Framework string // marathon, chronos
 	Command   string // run by /bin/sh -c; exclusive with Args
 	Args      []string
 	Env       map[string]string
@@ -53,6 +55,9 @@ type Task struct {
 	Image     string         // container image; "": the host's file system
 	Fetch     []Fetch        // brought into the sandbox
 	Docker    *Container     // of type DOCKER; nil: of type MESOS, or without an image
+
+	// FrameworkID is the ID that the framework has in the cluster; "": the node makes one up.
+	FrameworkID string
 }
 
 // Label is a Mesos label.
@@ -69,7 +74,7 @@ type Status struct {
 	At      time.Time
 }
 
-// Offer is what the node has to give at a moment.
+// Offer is what an agent has to give at a moment.
 type Offer struct {
 	Hostname   string
 	AgentID    string
@@ -78,6 +83,19 @@ type Offer struct {
 	DiskMiB    float64
 	Ports      []int // free ones, the lowest first, at most a hundred
 	Attributes map[string]string
+	Lasting    bool // the agent's tasks outlive the scheduler's process
+	Planned    *Unavailability
+}
+
+// Unavailability is when an agent's machine is to be maintained; a zero Duration has no end.
+type Unavailability struct {
+	Start    time.Time
+	Duration time.Duration
+}
+
+// During says whether a moment lies in it.
+func (u *Unavailability) During(now time.Time) bool {
+	return u != nil && !now.Before(u.Start) && (u.Duration == 0 || now.Before(u.Start.Add(u.Duration)))
 }
 
 // NewUUID makes a random (version 4) UUID, lower case.

@@ -34,6 +34,7 @@ const (
 type Options struct {
 	Name    string            // of letters, digits and dashes: of its cgroups and directory, and its host name
 	Release string            // Trixie or Forky
+	Systemd bool              // its first process is systemd, which starts Docker if the release has one
 	V2      bool              // the node sees cgroup v2 alone, with the controllers that this machine's has: most likely not cpu
 	Daemon  map[string]any    // added to Docker's daemon.json
 	Files   map[string]string // path in the node → file of this machine that is copied there, executable
@@ -47,6 +48,9 @@ type Node struct {
 	done  chan struct{}
 	waits sync.WaitGroup
 	pid   int // of its first process, in this machine's PID namespace
+
+	address string // on its network
+	wire    string // this machine's end of its cable
 }
 
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
@@ -59,7 +63,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("nodes need root")
 	}
-	root, err := Root(ctx, o.Release)
+	root, err := Root(ctx, o.flavour())
 	if err != nil {
 		return nil, err
 	}
@@ -105,8 +109,8 @@ func (n *Node) begin(root string) error {
 		return err
 	}
 	defer log.Close() //nolint:errcheck // the node's own
-	join := n.joinScript() + `exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c "$1" init "$2" "$3" "$4" "$5"`
-	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir, strconv.FormatBool(n.o.V2))
+	join := n.joinScript() + `exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -c "$1" init "$2" "$3" "$4" "$5" "$6"`
+	n.cmd = exec.CommandContext(context.Background(), "sh", "-c", join, "node", initScript, n.o.Name, root, n.dir, strconv.FormatBool(n.o.V2), strconv.FormatBool(n.o.Systemd))
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	started := make(chan error, 1)
@@ -147,7 +151,34 @@ func (n *Node) furnish(ctx context.Context) error {
 			return err
 		}
 	}
+	if n.o.Systemd {
+		if err := n.awaitSystemd(ctx); err != nil || n.o.Release == Bookworm {
+			return err
+		}
+	}
 	return n.AwaitDocker(ctx)
+}
+
+// awaitSystemd returns when systemd has done what it does at boot.
+func (n *Node) awaitSystemd(ctx context.Context) error {
+	for {
+		out, _ := n.Run(ctx, "systemctl", "is-system-running") // not 0 for degraded, which some unit that needs a real machine makes it
+		if s := strings.TrimSpace(out); s == "running" || s == "degraded" {
+			return nil
+		}
+		if err := n.pause(ctx); err != nil {
+			own, _ := os.ReadFile(filepath.Join(n.dir, "init.log")) // for the error
+			return fmt.Errorf("systemd has not booted: %w; %q %s", err, out, tail(own))
+		}
+	}
+}
+
+// flavour is the root file system that a node needs.
+func (o Options) flavour() string {
+	if o.Systemd {
+		return o.Release + withSystemd
+	}
+	return o.Release
 }
 
 // AwaitDocker returns when Docker answers.
@@ -159,6 +190,10 @@ func (n *Node) AwaitDocker(ctx context.Context) error {
 		}
 		if perr := n.pause(ctx); perr != nil {
 			log, _ := os.ReadFile(n.Path("/var/log/dockerd.log")) // for the error
+			if n.o.Systemd {
+				said, _ := n.Run(context.WithoutCancel(ctx), "journalctl", "--no-pager", "-n", "30", "-u", "docker", "-u", "containerd") // likewise
+				log = []byte(said)
+			}
 			own, _ := os.ReadFile(filepath.Join(n.dir, "init.log"))
 			return fmt.Errorf("docker does not answer: %w; %s%s", err, tail(own), tail(log))
 		}
@@ -197,9 +232,38 @@ func childOf(pid int) int {
 	return child
 }
 
+// Find is the process of the node whose command line begins with command, the oldest of several, as this machine numbers it.
+func (n *Node) Find(command string) (int, error) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", n.pid))
+	if err != nil {
+		return 0, fmt.Errorf("find %s: %w", command, err)
+	}
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, err
+	}
+	found := 0
+	for _, p := range all {
+		line, err := os.ReadFile(filepath.Join(p, "cmdline"))
+		if err != nil || !strings.HasPrefix(strings.ReplaceAll(string(line), "\x00", " "), command) {
+			continue // or it has just ended
+		}
+		if ns, err := os.Readlink(filepath.Join(p, "ns/pid")); err != nil || ns != own {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil && (found == 0 || pid < found) {
+			found = pid
+		}
+	}
+	if found == 0 {
+		return 0, fmt.Errorf("no process of the node is %s", command)
+	}
+	return found, nil
+}
+
 // Command prepares a program to be run in the node, in all its namespaces and cgroups. It ends with the node at the latest, whose first process takes its PID namespace along.
 func (n *Node) Command(ctx context.Context, argv ...string) *exec.Cmd {
-	enter := n.joinScript() + fmt.Sprintf(`exec nsenter -t %d -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root QOSCTL_NODE=%s QOSCTL_NODE_V2=%t "$@"`, n.pid, n.o.Release, n.o.V2)
+	enter := n.joinScript() + fmt.Sprintf(`exec nsenter -t %d -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root QOSCTL_E2E_NODE=%s QOSCTL_E2E_V2=%t "$@"`, n.pid, n.o.Release, n.o.V2)
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", enter, "enter"}, argv...)...)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

@@ -13,49 +13,83 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"qosctl/ckpt"
 )
 
 // keeper is one of our drivers: the container is checkpointed and goes on in a new one, while its checkpoint is sealed beside.
 type keeper struct {
-	h      *host
-	k      *ckpt.Keeper
+	h    *host
+	k    *ckpt.Keeper
+	at   place
+	dir  string
+	jobs int
+}
+
+// place is a driver, and where its images stand: on the file system of Docker's layers, or apart, on one that no disk slows down. Docker
+// unmounts an overlay when it makes a container, and the kernel then writes back the whole file system below it, images included.
+type place struct {
 	driver string
-	dir    string
-	jobs   int
+	apart  bool
+}
+
+func (p place) String() string {
+	if p.apart {
+		return p.driver + ", images apart"
+	}
+	return "driver " + p.driver
+}
+
+func (p place) dir() string {
+	if p.apart {
+		return store + p.driver + "-apart"
+	}
+	return store + p.driver
 }
 
 // keeper makes a way of a driver; nil, and why, if this node can't.
-func (h *host) keeper(ctx context.Context, driver string) (way, string, error) {
+func (h *host) keeper(ctx context.Context, at place) (_ way, why string, err error) {
 	o := h.options
-	o.Driver, o.Dir = driver, store+driver
+	o.Driver, o.Dir = at.driver, at.dir()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, "", fmt.Errorf("make a store: %w", err)
+	}
+	if at.apart {
+		if err := unix.Mount("tmpfs", o.Dir, "tmpfs", 0, "mode=0700"); err != nil { // it ends with the node
+			return nil, "", fmt.Errorf("mount a store: %w", err)
+		}
 	}
 	k, err := ckpt.New(o)
 	if err != nil {
 		return nil, "", err
 	}
 	r := k.Test(ctx)
-	if r.Driver == driver {
-		return &keeper{h: h, k: k, driver: driver, dir: o.Dir}, "", nil
+	if r.Driver == at.driver {
+		return &keeper{h: h, k: k, at: at, dir: o.Dir}, "", nil
 	}
-	var why []string
+	var faults []string
 	for _, c := range r.Checks {
 		if !c.OK {
-			why = append(why, c.Name+": "+c.Text)
+			faults = append(faults, c.Name+": "+c.Text)
 		}
 	}
-	return nil, strings.Join(why, "; "), k.Close()
+	return nil, strings.Join(faults, "; "), k.Close()
 }
 
-func (w *keeper) name() string { return "driver " + w.driver }
+func (w *keeper) name() string { return w.at.String() }
 
-func (w *keeper) close(context.Context) error { return errors.Join(w.k.Close(), os.RemoveAll(w.dir)) }
+func (w *keeper) close(context.Context) error {
+	err := w.k.Close()
+	if w.at.apart {
+		err = errors.Join(err, unix.Unmount(w.dir, unix.MNT_DETACH))
+	}
+	return errors.Join(err, os.RemoveAll(w.dir))
+}
 
 func (w *keeper) once(ctx context.Context, mib int) (s sample, err error) {
 	w.jobs++
-	job := fmt.Sprintf("%08x-0000-4000-8000-%012x", w.jobs, len(w.driver))
+	job := fmt.Sprintf("%08x-0000-4000-8000-%012x", w.jobs, len(w.name()))
 	one, two := spec(job+"-1-1", job+"-1", mib), spec(job+"-1-2", job+"-1", mib)
 	if err := w.k.Prepare(&one); err != nil {
 		return s, err
@@ -79,15 +113,17 @@ func (w *keeper) once(ctx context.Context, mib int) (s sample, err error) {
 		return s, err
 	}
 	ref := ckpt.Ref{Job: job, Sequence: m.Sequence}
+	var whole ckpt.Manifest
 	var sealed error
 	var wait sync.WaitGroup
-	wait.Go(func() { _, _, sealed = w.k.Seal(ctx, ref) })
+	wait.Go(func() { whole, _, sealed = w.k.Seal(ctx, ref) })
 	_, err = w.k.Restore(ctx, ref, two)
 	s.restore, s.moved = time.Since(begin)-s.dump, daemons()-before
 	wait.Wait()
 	if err := errors.Join(err, sealed); err != nil {
 		return s, err
 	}
+	s.disk = whole.Bytes
 	if s.again, err = w.copied(job, written); err != nil {
 		return s, err
 	}

@@ -33,6 +33,7 @@ type sample struct {
 	dump, restore time.Duration
 	moved         int64 // bytes that dockerd and containerd have written meanwhile
 	again         int64 // bytes of CRIU's images that do not stand in the files that CRIU has written
+	disk          int64 // bytes of the sealed checkpoint; 0: of a way that seals none
 }
 
 // way stops and restores.
@@ -119,7 +120,7 @@ type host struct {
 }
 
 func newHost(ctx context.Context) (*host, error) {
-	if os.Getenv("QOSCTL_NODE") == "" {
+	if os.Getenv("QOSCTL_E2E_NODE") == "" {
 		return nil, errors.New("-inside is for test nodes alone")
 	}
 	if _, err := command(ctx, "docker", "import", imagePath, imageName); err != nil {
@@ -144,13 +145,13 @@ func newHost(ctx context.Context) (*host, error) {
 
 // ways are those that this node can do; of the others it says why not.
 func (h *host) ways(ctx context.Context, out io.Writer) (list []way, err error) {
-	for _, driver := range []string{"runtime", "docker"} {
-		w, why, err := h.keeper(ctx, driver)
+	for _, place := range []place{{driver: "runtime"}, {driver: "docker"}, {driver: "runtime", apart: true}} {
+		w, why, err := h.keeper(ctx, place)
 		if err != nil {
 			return list, err
 		}
 		if w == nil {
-			fmt.Fprintf(out, "checkpoints: driver %s is not measured: %s\n", driver, why)
+			fmt.Fprintf(out, "checkpoints: %s is not measured: %s\n", place, why)
 			continue
 		}
 		list = append(list, w)

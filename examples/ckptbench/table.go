@@ -53,17 +53,18 @@ func (t table) print(out io.Writer) error {
 	}
 	fmt.Fprintf(out, "\nstop and restore on one node of %s, medians; highest load %.1f (%s)\n", t.release, t.load, count)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "MiB\tway\tn\tdump\trestore\tdowntime\tof plain\tof runc\tthrough Docker\tcopied\tverdict\t")
+	fmt.Fprintln(w, "MiB\tway\tn\tdump\trestore\tdowntime\tof plain\tof runc\tthrough Docker\tcopied\ton disk\tverdict\t")
 	for _, mib := range t.sizes {
 		for _, name := range t.ways {
 			list := t.samples[key{mib, name}]
 			if len(list) == 0 {
 				continue
 			}
-			fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", mib, name, len(list),
+			fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", mib, name, len(list),
 				short(median(list, func(s sample) time.Duration { return s.dump })), short(median(list, func(s sample) time.Duration { return s.restore })),
 				short(median(list, down)), t.ratio(mib, name, plainName), t.ratio(mib, name, bareName),
-				mebi(median(list, func(s sample) int64 { return s.moved })), mebi(median(list, func(s sample) int64 { return s.again })), t.verdict(mib, name))
+				mebi(median(list, func(s sample) int64 { return s.moved })), mebi(median(list, func(s sample) int64 { return s.again })),
+				mebi(median(list, func(s sample) int64 { return s.disk })), t.verdict(mib, name))
 		}
 	}
 	return w.Flush()

@@ -50,6 +50,7 @@ func cgroupParent() string { return "qosctl-demo-" + strconv.Itoa(os.Getpid()) }
 type dev struct {
 	cmd     *exec.Cmd
 	address string // of the agent's admin socket
+	apps    string // Marathon's address
 	log     string
 	ended   chan struct{} // closed when it has ended
 	err     error         // how, once it has
@@ -65,6 +66,7 @@ func startDev(ctx context.Context, o devOptions) (*dev, error) {
 	d := &dev{
 		address: filepath.Join(o.dir, "dev", "run", "qosctl.sock"),
 		log:     filepath.Join(o.dir, "dev.log"),
+		apps:    ports[0],
 		ended:   make(chan struct{}),
 	}
 	log, err := os.Create(d.log)

@@ -29,6 +29,9 @@ func (p plan) write(out io.Writer, speeds []speed) error {
 		return fmt.Errorf("print the plan: %w", err)
 	}
 	fmt.Fprintf(out, "together they need %.2f of %.0f CPUs (load %.0f %%); requested: %.2f CPUs\n", p.needed, p.cpus, p.load*100, p.requests)
+	if p.tenant > 0 {
+		fmt.Fprintf(out, "another tenant was sold %.2f CPUs and burns all it can get: they are entitled to %.2f\n", p.tenant, p.entitled())
+	}
 	return nil
 }
 

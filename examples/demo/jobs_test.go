@@ -12,7 +12,7 @@ import (
 
 func TestTemplatesAndJobFilesAreValid(t *testing.T) {
 	t.Parallel()
-	p, err := makePlan(someSpeeds(8), 2, 2, 100*time.Second)
+	p, err := makePlan(someSpeeds(8), 2, 2, 100*time.Second, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,10 +14,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
 	"qosctl/agent/api"
+	"qosctl/qos"
 )
 
 const image = "serlophug/openmplinpack" // of the thesis' job files; mapped to a directory that holds our linpack
@@ -45,6 +47,8 @@ type options struct {
 	policy  string
 	seconds time.Duration
 	keep    string
+	tenant  float64
+	curves  int
 	chaos   int
 	seed    uint64
 	json    bool
@@ -56,9 +60,11 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	set.SetOutput(errOut)
 	set.StringVar(&o.qosctl, "qosctl", "bin/qosctl", "the qosctl to run")
 	set.StringVar(&o.linpack, "linpack", "bin/linpack", "the linpack to run")
-	set.StringVar(&o.policy, "policy", "deadline", "deadline, step or none (what was asked for at submission, unchanged)")
+	set.StringVar(&o.policy, "policy", "deadline", "deadline, step, step-code or none (what was asked for at submission, unchanged)")
 	seconds := set.Float64("seconds", 100, "the Chronos jobs' deadline")
 	set.StringVar(&o.keep, "keep", "", "keep all files in `DIR`, which must be empty or not there")
+	set.Float64Var(&o.tenant, "tenant", 0, "another tenant of the node, that Mesos has sold so many CPUs to and that burns all it can get; 0: none")
+	set.IntVar(&o.curves, "curves", 0, "do it so many times, and hold the CPUs that jobs were given over time against the simulator's")
 	set.IntVar(&o.chaos, "chaos", 0, "kill -9 the agent so many times, at random moments")
 	set.Uint64Var(&o.seed, "seed", 1, "of the random moments")
 	set.BoolVar(&o.json, "json", false, "print the outcome as JSON")
@@ -71,10 +77,14 @@ func parse(args []string, errOut io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	case !(*seconds >= 30 && *seconds <= 3600):
 		return o, fmt.Errorf("seconds must be 30 to 3600 (got %g)", *seconds)
+	case !(o.tenant == 0 || o.tenant >= 0.1 && o.tenant <= 64):
+		return o, fmt.Errorf("tenant must be 0 or 0.1 to 64 (got %g)", o.tenant)
+	case o.curves < 0 || o.curves > 0 && (o.chaos > 0 || o.keep != "" || o.json || o.tenant > 0):
+		return o, errors.New("curves must be >= 0, and goes with neither chaos, tenant, keep nor json")
 	case o.chaos < 0:
 		return o, fmt.Errorf("chaos must be >= 0 (got %d)", o.chaos)
-	case o.policy != "deadline" && o.policy != "step" && o.policy != "none":
-		return o, fmt.Errorf("policy must be deadline, step or none (got %q)", o.policy)
+	case !slices.Contains(qos.PolicyNames(), o.policy):
+		return o, fmt.Errorf("policy must be one of %v (got %q)", qos.PolicyNames(), o.policy)
 	case os.Geteuid() != 0:
 		return o, errors.New("the demo gives jobs an image of their own and writes cgroups: run it as root")
 	}
@@ -95,7 +105,10 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		talk = errOut // standard output is for the outcome alone
 	}
 	o.qosctl, o.linpack = absolute(o.qosctl), absolute(o.linpack)
-	res, err := demo(ctx, o, talk)
+	if o.curves > 0 {
+		return curves(ctx, o, out, errOut)
+	}
+	res, _, err := demo(ctx, o, talk)
 	if err != nil {
 		fmt.Fprintf(errOut, "demo: %v\n", err)
 		return exitError
@@ -120,15 +133,15 @@ func absolute(path string) string {
 }
 
 // demo is the whole demonstration. Whatever happens, nothing of it is left running.
-func demo(ctx context.Context, o options, out io.Writer) (res result, err error) {
+func demo(ctx context.Context, o options, out io.Writer) (res result, c course, err error) {
 	dir, remove, err := workDir(o.keep)
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	imageDir, sharedDir, err := lay(dir, o.linpack)
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
 
 	cpus := min(runtime.NumCPU(), mostCPUs)
@@ -136,42 +149,47 @@ func demo(ctx context.Context, o options, out io.Writer) (res result, err error)
 	fmt.Fprintf(out, "calibrating LINPACK on %d of %d CPUs ...\n", cpus, runtime.NumCPU())
 	speeds, err := calibrate(ctx, o.linpack, dir, threads)
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
-	p, err := makePlan(speeds, cpus, threads, o.seconds)
+	p, err := makePlan(speeds, cpus, threads, o.seconds, o.tenant)
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
 	if err := p.write(out, speeds); err != nil {
-		return res, err
+		return res, c, err
 	}
 
 	d, err := startDev(ctx, devOptions{
 		qosctl: o.qosctl, dir: dir, policy: o.policy, image: image + "=" + imageDir, cpus: cpus, keep: o.keep != "",
 	})
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
 	client, err := api.New(api.Options{Address: d.address})
 	if err != nil {
-		return res, err
+		return res, c, err
 	}
 	defer client.Close()
 	if err := d.ready(ctx, client); err != nil {
-		return res, err
+		return res, c, err
 	}
 	fmt.Fprintf(out, "\nqosctl dev is ready: policy %s, API %s\n", o.policy, d.address)
 
+	if err := d.invite(ctx, o.tenant, cpus); err != nil {
+		return res, c, err
+	}
+
 	s := show{client: client, plan: p, out: out, shared: sharedDir}
 	if err := s.submit(ctx); err != nil {
-		return res, err
+		return res, c, err
 	}
-	c := newChaos(o, d)
-	if err := s.watch(ctx, d, c); err != nil {
-		return res, err
+	k := newChaos(o, d)
+	if err := s.watch(ctx, d, k); err != nil {
+		return res, c, err
 	}
-	return s.result(ctx, o, c)
+	res, err = s.result(ctx, o, k)
+	return res, s.course, err
 }
 
 // workDir makes the directory that everything is in; remove takes it away again, but for one that is to be kept.

@@ -80,6 +80,7 @@ func (j job) name() string {
 // plan is what will be submitted, and by how much it fits.
 type plan struct {
 	cpus     float64
+	tenant   float64 // CPUs that another one was sold
 	seconds  float64
 	jobs     []job
 	needed   float64 // CPUs, by all jobs together
@@ -89,15 +90,22 @@ type plan struct {
 
 // makePlan scales the thesis' jobs to this node: so much work that the load is as wanted, or as much less as it takes for each
 // deadline to be feasible by calculation.
-func makePlan(speeds []speed, cpus, threads int, deadline time.Duration) (plan, error) {
+//
+// Beside another tenant, our jobs are entitled to their requests' part of the node, against what it was sold: so much is planned with.
+func makePlan(speeds []speed, cpus, threads int, deadline time.Duration, tenant float64) (plan, error) {
 	var p plan
-	for share := 1.0; share >= smallestShare; share -= 0.05 {
+	least := smallestShare
+	if tenant > 0 {
+		least /= 4
+	}
+	for share := 1.0; share >= least; share -= 0.05 {
 		p = scale(speeds, cpus, threads, deadline.Seconds(), share)
+		p.tenant = tenant
 		if p.feasible() {
 			return p, nil
 		}
 	}
-	return p, fmt.Errorf("no load above %.0f %% of the one wanted lets each job meet its deadline by calculation", smallestShare*100)
+	return p, fmt.Errorf("no load above %.0f %% of the one wanted lets each job meet its deadline by calculation", least*100)
 }
 
 func scale(speeds []speed, cpus, threads int, seconds, share float64) plan {
@@ -164,12 +172,16 @@ func need(m qos.Model, threads, t float64) float64 {
 	return max(1, m.B/(t-m.A))
 }
 
-// feasible says whether every deadline can be met by calculation: each job alone on the threads it has, all together on the node.
+// entitled is how many CPUs our jobs get together if everybody takes what it can.
+func (p plan) entitled() float64 { return p.cpus * p.requests / (p.requests + p.tenant) }
+
+// feasible says whether every deadline can be met by calculation: each job alone on the threads it has, all together on the node, or on what
+// they are entitled to of it.
 func (p plan) feasible() bool {
 	for _, j := range p.jobs {
-		if j.need > attainable*math.Min(float64(j.threads), p.cpus) {
+		if j.need > attainable*math.Min(float64(j.threads), p.entitled()) {
 			return false
 		}
 	}
-	return p.needed <= 0.95*p.cpus && p.requests <= attainable*p.cpus
+	return p.needed <= 0.95*(p.cpus-p.tenant) && p.requests <= attainable*(p.cpus-p.tenant) && (p.tenant == 0 || p.needed <= attainable*p.entitled())
 }

@@ -27,7 +27,7 @@ func TestPlanKeepsTheThesisProportions(t *testing.T) {
 		for _, seconds := range []time.Duration{30, 100, 1800} {
 			t.Run(fmt.Sprintf("%d CPUs, %d s", tc.cpus, seconds), func(t *testing.T) {
 				t.Parallel()
-				p, err := makePlan(someSpeeds(8), tc.cpus, tc.threads, seconds*time.Second)
+				p, err := makePlan(someSpeeds(8), tc.cpus, tc.threads, seconds*time.Second, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -65,7 +65,7 @@ func checkPlan(t *testing.T, p plan) {
 
 func TestTwoCPUsAreLoadedAsWanted(t *testing.T) {
 	t.Parallel()
-	p, err := makePlan(someSpeeds(8), 2, 2, 100*time.Second)
+	p, err := makePlan(someSpeeds(8), 2, 2, 100*time.Second, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestTwoCPUsAreLoadedAsWanted(t *testing.T) {
 
 func TestNoPlanForAMachineTooSlow(t *testing.T) {
 	t.Parallel()
-	if p, err := makePlan(someSpeeds(0.001), 2, 2, 20*time.Second); err == nil {
+	if p, err := makePlan(someSpeeds(0.001), 2, 2, 20*time.Second, 0); err == nil {
 		t.Errorf("plan %+v, want an error", p)
 	}
 }

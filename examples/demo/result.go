@@ -30,6 +30,9 @@ type result struct {
 	Kills   int         `json:"kills"`
 	Unkept  int         `json:"kills_not_done"` // the jobs had ended before their moment
 	Jobs    []jobResult `json:"jobs"`
+
+	planned  []job     // of the same order
+	requests []float64 // likewise
 }
 
 // jobResult is a row of the last table. Times are seconds since submission.
@@ -53,7 +56,7 @@ type jobResult struct {
 
 // result asks for all jobs as they are now, and holds them against the plan, the clock and linpack's own reports.
 func (s *show) result(ctx context.Context, o options, c *chaos) (result, error) {
-	r := result{Policy: o.policy, CPUs: s.plan.cpus, Seconds: s.plan.seconds, Load: s.plan.load, Kills: c.killed, Unkept: c.left()}
+	r := result{Policy: o.policy, CPUs: s.plan.cpus, Seconds: s.plan.seconds, Load: s.plan.load, Kills: c.killed, Unkept: c.left(), planned: s.plan.jobs}
 	for i, id := range s.ids {
 		j, err := s.client.Job(ctx, id)
 		if err != nil {
@@ -68,6 +71,7 @@ func (s *show) result(ctx context.Context, o options, c *chaos) (result, error) 
 			row.Why = s.why(ctx, id)
 		}
 		r.Jobs = append(r.Jobs, row)
+		r.requests = append(r.requests, s.plan.jobs[i].request)
 	}
 	return r, nil
 }

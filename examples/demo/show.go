@@ -32,6 +32,7 @@ type show struct {
 	ids       []string // of the plan's jobs, in its order
 	submitted time.Time
 	drawn     int // lines of the table that stands on the terminal
+	course    course
 }
 
 // submit hands all jobs in at once: a framework takes its time to answer, and their deadlines are to lie together.
@@ -99,6 +100,7 @@ func (s *show) watch(ctx context.Context, d *dev, c *chaos) error {
 		case err == nil:
 			seen = now
 			c.answered()
+			s.course.note(now.Sub(s.submitted).Seconds(), jobs)
 		case ctx.Err() != nil:
 			continue
 		case !errors.Is(err, api.ErrUnreachable) || now.Sub(seen) > agentGone:

@@ -28,6 +28,7 @@ type Job struct {
 	Disabled     bool
 	Concurrent   bool
 	Image        string
+	Constraints  [][]string // [attribute, operator, value]; nil: it was not said
 	SuccessCount int64
 	ErrorCount   int64
 	ErrorsInARow int64
@@ -41,21 +42,23 @@ type Job struct {
 // UnmarshalJSON reads a job of any Chronos from 2.4 on.
 func (j *Job) UnmarshalJSON(data []byte) error {
 	var in struct {
-		Name         string   `json:"name"`
-		Command      string   `json:"command"`
-		Schedule     string   `json:"schedule"`
-		Parents      []string `json:"parents"`
-		Owner        string   `json:"owner"`
-		CPUs         float64  `json:"cpus"`
-		Mem          float64  `json:"mem"`
-		Retries      int      `json:"retries"`
-		Disabled     bool     `json:"disabled"`
-		Concurrent   bool     `json:"concurrent"`
-		SuccessCount int64    `json:"successCount"`
-		ErrorCount   int64    `json:"errorCount"`
-		ErrorsInARow int64    `json:"errorsSinceLastSuccess"`
-		LastSuccess  string   `json:"lastSuccess"`
-		LastError    string   `json:"lastError"`
+		Name     string   `json:"name"`
+		Command  string   `json:"command"`
+		Schedule string   `json:"schedule"`
+		Parents  []string `json:"parents"`
+		Owner    string   `json:"owner"`
+		CPUs     float64  `json:"cpus"`
+		Mem      float64  `json:"mem"`
+		Retries  int      `json:"retries"`
+		Disabled bool     `json:"disabled"`
+
+		Constraints  [][]string `json:"constraints"`
+		Concurrent   bool       `json:"concurrent"`
+		SuccessCount int64      `json:"successCount"`
+		ErrorCount   int64      `json:"errorCount"`
+		ErrorsInARow int64      `json:"errorsSinceLastSuccess"`
+		LastSuccess  string     `json:"lastSuccess"`
+		LastError    string     `json:"lastError"`
 		Environment  []struct {
 			Name  string `json:"name"`
 			Value string `json:"value"`
@@ -73,7 +76,7 @@ func (j *Job) UnmarshalJSON(data []byte) error {
 	}
 	*j = Job{
 		Name: in.Name, Command: in.Command, Schedule: in.Schedule, Parents: in.Parents, Owner: in.Owner, CPUs: in.CPUs,
-		MemMiB: in.Mem, Retries: in.Retries, Disabled: in.Disabled, Concurrent: in.Concurrent,
+		Constraints: in.Constraints, MemMiB: in.Mem, Retries: in.Retries, Disabled: in.Disabled, Concurrent: in.Concurrent,
 		SuccessCount: in.SuccessCount, ErrorCount: in.ErrorCount, ErrorsInARow: in.ErrorsInARow,
 		LastSuccess: parseTime(in.LastSuccess), LastError: parseTime(in.LastError),
 		Raw: append(json.RawMessage(nil), data...),

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"qosctl/framework"
@@ -48,6 +50,11 @@ func (k *Client) Replace(ctx context.Context, job json.RawMessage) (Job, error) 
 // that Chronos makes at the same moment may be lost, as its API has no other way.
 func (k *Client) SetCPUs(ctx context.Context, name string, cpus float64) (Job, error) {
 	return k.modify(ctx, name, map[string]any{"cpus": cpus})
+}
+
+// SetConstraints changes which hosts a job's next launch may have. Chronos knows EQUALS, LIKE and UNLIKE, and drops others in silence.
+func (k *Client) SetConstraints(ctx context.Context, name string, constraints [][]string) (Job, error) {
+	return k.modify(ctx, name, map[string]any{"constraints": constraints})
 }
 
 // SetDisabled disables a job, or enables it again.
@@ -169,7 +176,19 @@ func (k *Client) await(ctx context.Context, want Job, wait time.Duration) (Job, 
 // matches compares what was sent with what Chronos shows, in what can't change by itself.
 func (j Job) matches(got Job) bool {
 	return j.Name == got.Name && j.Command == got.Command && j.Disabled == got.Disabled && j.JobID == got.JobID &&
+		(j.Constraints == nil || slices.EqualFunc(kept(j.Constraints), kept(got.Constraints), slices.Equal)) &&
 		(j.CPUs == 0 || j.CPUs == got.CPUs) // 0 is Chronos' own default
+}
+
+// kept are the constraints that Chronos keeps of those it is sent.
+func kept(constraints [][]string) [][]string {
+	list := [][]string{}
+	for _, c := range constraints {
+		if len(c) == 3 && slices.Contains([]string{"EQUALS", "LIKE", "UNLIKE"}, strings.ToUpper(c[1])) {
+			list = append(list, []string{c[0], strings.ToUpper(c[1]), c[2]})
+		}
+	}
+	return list
 }
 
 // Start asks for a launch now. Success means maybe: Chronos drops the request if the job runs or is disabled, so the caller

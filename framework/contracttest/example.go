@@ -6,11 +6,14 @@ import (
 	"strings"
 )
 
-// Vars are the values that Example puts for {task} and {deployment}.
+// Vars are the values that Example puts for {task}, {deployment}, {agent}, {host} and {ip}.
 func Vars() map[string]string {
 	return map[string]string{
 		"task":       "a.instance-9c1d5c4e-0000-11f0-8de9-0242ac120002._app.1",
 		"deployment": "97c136bf-5a28-4821-9d94-480d9fbb01c8",
+		"agent":      "2e9f2f5a-0d3a-4a57-9e5c-5d1c8f1f0a11-S0",
+		"host":       "node1.example",
+		"ip":         "192.0.2.7",
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	Marathon Server = "marathon"
 	Chronos  Server = "chronos"
 	Agent    Server = "agent"
+	Master   Server = "master"
 )
 
 // Row is one row of the tables.
@@ -73,6 +74,7 @@ type Answer struct {
 func Given() *regexp.Regexp {
 	const name = `[a-z0-9.-]+`
 	return regexp.MustCompile(`^(auth|agent auth|no leader|standby|timeout|marathon 1\.4|chronos 2\.4` +
+		`|no leading master|standby master|operators denied|agent drained|agent deactivated|machine planned` +
 		`|app /` + name + `( labelled [a-z]+=[a-z]+| ending| polite| stubborn| locked)?` +
 		`|job ` + name + `( running| disabled| succeeded| failed| R[0-9]+ (launched|launched twice|succeeded))?` +
 		`|jobs [a-z] [0-9]+)$`)
@@ -114,7 +116,7 @@ func Page(t testing.TB) string {
 
 // Parse reads the tables of a page.
 func Parse(page string) ([]Row, error) {
-	sections := map[string]Server{"## Marathon": Marathon, "## Chronos": Chronos, "## Mesos agent": Agent}
+	sections := map[string]Server{"## Marathon": Marathon, "## Chronos": Chronos, "## Mesos agent": Agent, "## Mesos master": Master}
 	var server Server
 	var rows []Row
 	seen := map[string]bool{}
@@ -211,7 +213,7 @@ func (r *Row) parseRequest(cell string) error {
 }
 
 func parseOne(server Server, text string) (Request, error) {
-	for _, s := range []Server{Marathon, Chronos, Agent} {
+	for _, s := range []Server{Marathon, Chronos, Agent, Master} {
 		if rest, ok := strings.CutPrefix(text, string(s)+": "); ok {
 			server, text = s, rest
 		}

@@ -16,7 +16,7 @@ func TestEveryRowIsReadAndItsOwnExampleFits(t *testing.T) {
 			t.Errorf("%s (line %d): its own example: %v", row.ID, row.Line, err)
 		}
 	}
-	for _, s := range []Server{Marathon, Chronos, Agent} {
+	for _, s := range []Server{Marathon, Chronos, Agent, Master} {
 		if count[s] == 0 {
 			t.Errorf("no rows for %s", s)
 		}

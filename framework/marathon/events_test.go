@@ -170,3 +170,18 @@ func FuzzApp(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseVersion(f *testing.F) {
+	for _, s := range []string{"1.11.24", "1.5.0-SNAPSHOT", "1.4", "v1.8.2", "", "1", "-1.2", "1.-2", "99999999999999999999.1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		v := ParseVersion(text)
+		if v.Major < 0 || v.Minor < 0 {
+			t.Errorf("%q is %+v", text, v)
+		}
+		if again := ParseVersion(fmt.Sprintf("%d.%d", v.Major, v.Minor)); again != v {
+			t.Errorf("%q is %+v, and that is %+v", text, v, again)
+		}
+	})
+}

@@ -1,5 +1,5 @@
-// Package mesos is a client for a Mesos agent's read-only HTTP endpoints: its state and its containers. Answers and their
-// sources: docs/contract.md.
+// Package mesos has clients for a Mesos agent (its state and its containers, read only) and for a Mesos master (its agents, their drains,
+// the maintenance schedule). Answers and their sources: docs/contract.md.
 package mesos
 
 import (

@@ -1,0 +1,31 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+)
+
+// What access.reads may be.
+const (
+	readsOpen  = "open"
+	readsToken = "token"
+)
+
+var readKinds = []string{readsOpen, readsToken}
+
+func (p *problems) access(c AccessConfig) {
+	p.oneOf("access.reads", c.Reads, readKinds)
+	for _, h := range c.Hosts {
+		p.check(nodeName.MatchString(h), "access.hosts", h, "must be names of hosts, without port")
+	}
+	byHash := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Tokens)) {
+		t, key := c.Tokens[name], "access.tokens."+name
+		p.check(endpointName.MatchString(name), key, name, "a token's name must be letters, digits, '.', '_' and '-'")
+		_, err := parseHash(t.Hash)
+		p.check(err == nil, key+".hash", t.Hash, "must be "+hashPrefix+" and 64 hexadecimal digits (qosctl token makes a token and this line)")
+		p.check(t.Operator != (t.Tenant != ""), key, t.Tenant, "must have either operator: true or a tenant")
+		p.check(byHash[t.Hash] == "", key+".hash", t.Hash, "is that of "+byHash[t.Hash])
+		byHash[t.Hash] = name
+	}
+}

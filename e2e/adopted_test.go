@@ -13,7 +13,7 @@ import (
 
 // burning is a command that burns CPU for so many rounds and tells what it has used by itself: busybox' times, user and system of its children.
 func burning(rounds int) string {
-	return fmt.Sprintf(`i=0; while [ $i -lt %d ]; do i=$((i+1)); k=0; while [ $k -lt 20000 ]; do k=$((k+1)); done; done; times`, rounds)
+	return fmt.Sprintf(`i=0; while [ $i -lt %d ]; do i=$((i+1)); %s; done; times`, rounds, spin(5))
 }
 
 // TestAdopted leaves a job's containers to Mesos' Docker containerizer: the agent finds and resizes them, and touches nothing else.

@@ -233,8 +233,8 @@ func dockerApp(id, cmd string) map[string]any {
 // counting is a job that counts, burns CPU, and ends well at n, if the files that it has changed are as it left them.
 func counting(n int) string {
 	return fmt.Sprintf(`rm /data/delete; echo new >/data/change; exec 3>>/data/open; i=0
-while [ $i -lt %d ]; do i=$((i+1)); k=0; while [ $k -lt 4000 ]; do k=$((k+1)); done; echo $i; echo $i >&3; done
-[ ! -e /data/delete ] && [ "$(cat /data/change)" = new ] && [ "$(tail -n 1 /data/open)" = %d ]`, n, n)
+while [ $i -lt %[1]d ]; do i=$((i+1)); %[2]s; echo $i; echo $i >&3; done
+[ ! -e /data/delete ] && [ "$(cat /data/change)" = new ] && [ "$(tail -n 1 /data/open)" = %[1]d ]`, n, spin(1))
 }
 
 // lines checks that a job's output counts from 1 without a gap or a repetition, and returns how far.

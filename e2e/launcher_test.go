@@ -207,7 +207,7 @@ func TestLauncherMarathon(t *testing.T) {
 	}
 	l.trap = filepath.Join(here, "shell_trap")
 	file := thesisFile(t, "marathon-openmplinpack1")
-	file["cmd"], file["backoffSeconds"] = filepath.Join(here, "rounds")+" 80", 1
+	file["cmd"], file["backoffSeconds"] = fmt.Sprintf("%s 80 %d", filepath.Join(here, "rounds"), 5*turns()), 1
 	file["env"] = map[string]any{"CURL": filepath.Join(bin, "image", "curl")}
 	l.marathon(file)
 	l.postJSON("http://"+c.marathon+"/v2/apps", file)

@@ -51,7 +51,7 @@ func TestThesisJobs(t *testing.T) {
 	}
 }
 
-// TestThesisJobsScaled runs copies of the files with a fifteenth of the matrix to their ends.
+// TestThesisJobsScaled runs copies of the files with a tenth of the matrix to their ends.
 func TestThesisJobsScaled(t *testing.T) {
 	c := start(t)
 	for _, name := range []string{"chronos-openmplinpack1", "chronos-openmplinpack6", "marathon-openmplinpack1"} {
@@ -95,5 +95,5 @@ func shrink(t *testing.T, command any) string {
 	if !ok || !found || len(size) < 2 {
 		t.Fatalf("command %v", command)
 	}
-	return program + " " + strings.TrimSuffix(size, "0")
+	return lasting(program+" "+strings.TrimSuffix(size, "0"), 0.6) // long enough to be sampled
 }

@@ -30,7 +30,8 @@ func (e *Engine) Resize(ctx context.Context, id string, l container.Limits) erro
 		return nil
 	}
 	if _, err := e.o.Client.ContainerUpdate(ctx, c.ID, dcontainer.UpdateConfig{Resources: r}); err != nil {
-		if strings.Contains(err.Error(), "not running") {
+		// Docker and containerd have several words for a container that ended meanwhile ("not running", "cannot update a stopped container").
+		if c, lost := e.look(ctx, id); lost == nil && e.describe(c).State == container.Exited || strings.Contains(err.Error(), "stopped container") {
 			err = fmt.Errorf("%w: %w", container.ErrNotRunning, err)
 		}
 		return e.failed(ctx, "resize container "+id, err)

@@ -94,18 +94,34 @@ type plan struct {
 // Beside another tenant, our jobs are entitled to their requests' part of the node, against what it was sold: so much is planned with.
 func makePlan(speeds []speed, cpus, threads int, deadline time.Duration, tenant float64) (plan, error) {
 	var p plan
-	least := smallestShare
-	if tenant > 0 {
-		least /= 4
-	}
-	for share := 1.0; share >= least; share -= 0.05 {
+	for share := 1.0; share >= smallestShare; share -= 0.05 {
 		p = scale(speeds, cpus, threads, deadline.Seconds(), share)
 		p.tenant = tenant
+		p.ask()
 		if p.feasible() {
 			return p, nil
 		}
 	}
-	return p, fmt.Errorf("no load above %.0f %% of the one wanted lets each job meet its deadline by calculation", least*100)
+	return p, fmt.Errorf("no load above %.0f %% of the one wanted lets each job meet its deadline by calculation", smallestShare*100)
+}
+
+// ask raises the requests, each by the same factor, to what entitles the jobs to all that they need beside the tenant: who asks for less
+// than that is owed less.
+func (p *plan) ask() {
+	wanted := p.needed / attainable
+	if p.tenant == 0 || wanted >= p.cpus {
+		return
+	}
+	more := p.tenant * wanted / (p.cpus - wanted) / p.requests
+	if more <= 1 {
+		return
+	}
+	p.requests = 0
+	for i := range p.jobs {
+		j := &p.jobs[i]
+		j.request = math.Ceil(100*j.request*more) / 100
+		p.requests += j.request
+	}
 }
 
 func scale(speeds []speed, cpus, threads int, seconds, share float64) plan {

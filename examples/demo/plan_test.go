@@ -114,3 +114,17 @@ func TestModelGoesThroughWhatWasMeasured(t *testing.T) {
 		t.Errorf("model %+v of one that a second CPU slows down, want a 1, b 0", m)
 	}
 }
+
+// TestATenantIsPlannedFor: our jobs ask for what entitles them to their needs beside it, and no more than Mesos has left.
+func TestATenantIsPlannedFor(t *testing.T) {
+	t.Parallel()
+	for _, tenant := range []float64{0.5, 1} {
+		p, err := makePlan(someSpeeds(3), 2, 2, 100*time.Second, tenant)
+		if err != nil {
+			t.Fatalf("a tenant of %g CPUs: %v", tenant, err)
+		}
+		if p.needed > attainable*p.entitled() || p.requests > attainable*(p.cpus-tenant) {
+			t.Errorf("beside %g CPUs: needed %g, asked for %g, entitled to %g", tenant, p.needed, p.requests, p.entitled())
+		}
+	}
+}

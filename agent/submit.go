@@ -29,6 +29,9 @@ func (a *Agent) submit(ctx context.Context, r api.SubmitRequest) (resp api.Submi
 		return api.SubmitResponse{Job: a.show(j, false)}, false, nil
 	}
 	if row, ok := a.elsewhere(r.ID); ok {
+		if !sees(ctx, row.Spec.Tenant) {
+			return resp, false, refuse(codeExists, "id: %s is another job's", r.ID)
+		}
 		return api.SubmitResponse{Job: a.show(a.shadow(row), false)}, false, nil
 	}
 	if err := a.unused(r.ID); err != nil {

@@ -7,6 +7,13 @@ import (
 	"time"
 )
 
+// The ways in that are audited. Who comes by the socket is known by the kernel's word.
+const (
+	waySocket  = "socket"
+	wayNetwork = "network"
+	wayThesis  = "thesis"
+)
+
 // audited logs every request that may change something (of those of strangers that were refused, some), when it has been answered: who asked, by
 // which way, for what, and how it was answered. Neither tokens nor bodies are in it.
 func (a *Agent) audited(way string, next http.Handler) http.Handler {
@@ -24,7 +31,7 @@ func (a *Agent) audited(way string, next http.Handler) http.Handler {
 			level = slog.LevelWarn
 		}
 		who, left := s.who, int64(0)
-		if who == "" && way == "network" && s.status >= http.StatusBadRequest {
+		if who == "" && way != waySocket && s.status >= http.StatusBadRequest {
 			if left = strangers.note(); left < 0 {
 				return
 			}

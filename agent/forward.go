@@ -92,11 +92,16 @@ func (a *Agent) forward(w http.ResponseWriter, r *http.Request, row qos.Record, 
 	if r.URL.RawQuery != "" {
 		path += "?" + r.URL.RawQuery
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		answerError(w, refuse(codeInvalid, "read the body: %s", err))
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		a.pass(w, r, m, path, nil) // a question has no body
 		return
 	}
+	body, leave, err := readBytes(w, r, maxBody)
+	if err != nil {
+		answerError(w, err)
+		return
+	}
+	defer leave() // it is in memory until the other node has answered
 	a.pass(w, r, m, path, body)
 }
 

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -62,5 +65,36 @@ func TestAJobOfAnotherNodeIsItsTenantsAlone(t *testing.T) {
 	}
 	if status, body := ask(t, h, "GET", "/v1/jobs/"+idA, teamToken, ""); status != http.StatusOK {
 		t.Errorf("its own reads it: %d %s", status, body)
+	}
+}
+
+// What is passed on to another node is bounded like what is answered here: a question's body is not read, another one's is, within the bounds.
+func TestWhatIsPassedOnIsBounded(t *testing.T) {
+	t.Parallel()
+	h := apart(t)
+	g := newGate(newPipes(), networkBounds)
+	ctx := context.WithValue(t.Context(), gateKey{}, &gateConn{gate: g, who: "x"})
+	send := func(method, path string, body io.Reader) (int, string) {
+		r := httptest.NewRequestWithContext(ctx, method, path, body)
+		r.Host = "localhost"
+		r.Header.Set("Authorization", "Bearer "+operatorToken)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	body := &endless{}
+	if status, text := send("GET", "/v1/jobs/"+idA, io.NopCloser(body)); status != http.StatusOK || body.taken > 0 {
+		t.Errorf("a question with a body: %d %s; %d bytes were read", status, text, body.taken)
+	}
+	if status, text := send("POST", "/v1/jobs/"+idA+"/checkpoints", io.NopCloser(body)); status != http.StatusUnprocessableEntity || body.taken > maxBody+maxHeader {
+		t.Errorf("an endless body: %d %s; %d bytes were read", status, text, body.taken)
+	}
+	for range largeEach {
+		if _, ok := large(ctx); !ok {
+			t.Fatal("no place")
+		}
+	}
+	if status, text := send("POST", "/v1/jobs/"+idA+"/checkpoints", io.NopCloser(io.LimitReader(body, smallBody+1))); !strings.Contains(text, codeBusy) {
+		t.Errorf("a large body without a place: %d %s", status, text)
 	}
 }

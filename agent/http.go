@@ -50,7 +50,7 @@ func (a *Agent) listenAll(ctx context.Context) ([]*server, error) {
 		mode os.FileMode
 		most gateBounds
 		h    http.Handler
-	}{{adminSocket, 0o660, adminBounds, a.audited("socket", a.socketRoutes())}, {standinSocket, 0o666, standinBounds, a.standinRoutes()}} {
+	}{{adminSocket, 0o660, adminBounds, a.audited(waySocket, a.socketRoutes())}, {standinSocket, 0o666, standinBounds, a.standinRoutes()}} {
 		l, err := listenUnix(ctx, filepath.Join(a.cfg.RunDir, s.name), s.mode)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(list))
@@ -68,7 +68,7 @@ func (a *Agent) listenAll(ctx context.Context) ([]*server, error) {
 	if a.front != nil {
 		l = tls.NewListener(l, a.front.config())
 	}
-	add(l, a.withThesis(a.audited("network", a.guard(a.adminRoutes()))))
+	add(l, a.withThesis(a.audited(wayNetwork, a.guard(a.adminRoutes()))))
 	return list, nil
 }
 
@@ -143,33 +143,46 @@ func withCaller(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// readBody decodes a bounded JSON body. One that is larger than smallBody needs a place, so that all together take little memory.
+// readBody decodes a bounded JSON body.
 func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	data, leave, err := readBytes(w, r, maxBody)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := json.Unmarshal(data, v); err != nil {
+		return refuse(codeInvalid, "the body is not what this route takes: %s", err)
+	}
+	return nil
+}
+
+// readBytes reads a body of at most so many bytes, within bodyTime. One that is larger than smallBody needs a place, until leave is called, so that
+// all together take little memory. While it is read its connection counts as one that waits for its client.
+func readBytes(w http.ResponseWriter, r *http.Request, most int64) (data []byte, leave func(), err error) {
 	defer waits(r.Context())()
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can: tests
-	body := http.MaxBytesReader(w, r.Body, maxBody)
-	data, err := io.ReadAll(io.LimitReader(body, smallBody))
+	body := http.MaxBytesReader(w, r.Body, most)
+	leave = func() {}
+	data, err = io.ReadAll(io.LimitReader(body, smallBody))
 	if err == nil && len(data) == smallBody {
-		leave, ok := large(r.Context())
+		give, ok := large(r.Context())
 		if !ok {
-			return refuse(codeBusy, "too many large requests at once")
+			return nil, nil, refuse(codeBusy, "too many large requests at once")
 		}
-		defer leave()
+		leave = give
 		var rest []byte
 		rest, err = io.ReadAll(body)
 		data = append(data, rest...)
 	}
 	if err != nil {
+		leave()
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return refuse(codeInvalid, "the body is larger than %d bytes", maxBody)
+			return nil, nil, refuse(codeInvalid, "the body is larger than %d bytes", most)
 		}
-		return refuse(codeInvalid, "read the body: %s", err)
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return refuse(codeInvalid, "the body is not what this route takes: %s", err)
+		return nil, nil, refuse(codeInvalid, "read the body: %s", err)
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return nil
+	return data, leave, nil
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

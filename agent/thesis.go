@@ -2,12 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"qosctl/agent/thesis"
 )
@@ -32,7 +30,7 @@ func (a *Agent) withThesis(next http.Handler) http.Handler {
 	} {
 		m.Handle(route, a.thesisRoute(limit, h))
 	}
-	old := a.audited("thesis", m)
+	old := a.audited(wayThesis, m)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := m.Handler(r); pattern != "" && r.Method == http.MethodPost {
 			old.ServeHTTP(w, r)
@@ -80,16 +78,11 @@ func thesisBody(w http.ResponseWriter, r *http.Request, from []netip.Prefix, lim
 	case err != nil || kind != "application/json":
 		return nil, refuse(codeInvalid, "the body must be application/json")
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can: tests
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, thesis.MaxBody))
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, refuse(codeInvalid, "the body is larger than %d bytes", thesis.MaxBody)
+	body, leave, err := readBytes(w, r, thesis.MaxBody)
+	if err == nil {
+		leave() // so small a one needed no place
 	}
-	if err != nil {
-		return nil, refuse(codeInvalid, "read the body: %s", err)
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return body, nil
+	return body, err
 }
 
 // comesFrom says whether a request's address is in one of the networks.

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -66,6 +69,8 @@ func TestTheOldProtocolIsForFew(t *testing.T) {
 		"a page":            {thesis.InitTask, body, func(r *http.Request) { r.Header.Set("Origin", "http://supervisor.lab:30000") }, http.StatusForbidden},
 		"a form":            {thesis.InitTask, body, func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, http.StatusUnprocessableEntity},
 		"a large body":      {thesis.InitTask, `{"x":"` + strings.Repeat("x", thesis.MaxBody) + `"}`, nil, http.StatusUnprocessableEntity},
+		"something behind":  {thesis.UpdateTask, sent(t, "updateTask") + "{}", nil, http.StatusUnprocessableEntity},
+		"depth":             {thesis.UpdateTask, `{"x":` + strings.Repeat("[", thesis.MaxBody-10), nil, http.StatusUnprocessableEntity},
 		"no body":           {thesis.UpdateTask, "", nil, http.StatusUnprocessableEntity},
 		"an unknown job":    {thesis.UpdateTask, sent(t, "updateTask"), nil, http.StatusNotFound},
 		"a deadline past":   {thesis.InitTask, sent(t, "initTask-chronos"), nil, http.StatusUnprocessableEntity},
@@ -81,6 +86,54 @@ func TestTheOldProtocolIsForFew(t *testing.T) {
 	off := n.agent.withThesis(n.agent.guard(n.agent.adminRoutes()))
 	if status, answer := old(t, off, thesis.InitTask, body, func(r *http.Request) { r.Host = "127.0.0.1" }); status != http.StatusForbidden {
 		t.Errorf("switched off: %d: %s", status, answer)
+	}
+}
+
+// Strangers who knock at it leave some lines of the audit, and not one for each.
+func TestWhoMayNotUseTheOldProtocolDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	n, _ := oldNode(t)
+	log := &syncBuffer{}
+	n.agent.log = slog.New(slog.NewTextHandler(log, nil))
+	h := n.agent.withThesis(n.agent.guard(n.agent.adminRoutes()))
+	for range 3 * strangersEach {
+		old(t, h, thesis.InitTask, "{}", func(r *http.Request) { r.RemoteAddr = "198.51.100.1:1" })
+	}
+	if lines := strings.Count(log.String(), "msg=audit"); lines == 0 || lines > 2*strangersEach { // twice: the time may end in between
+		t.Errorf("%d lines of %d refusals", lines, 3*strangersEach)
+	}
+}
+
+// noted is a body that notes whether its connection counts as one that waits for its client while it is read.
+type noted struct {
+	io.Reader
+	conn  *gateConn
+	waits bool
+}
+
+func (b *noted) Read(p []byte) (int, error) {
+	b.conn.gate.mu.Lock()
+	b.waits = b.conn.inAll != nil
+	b.conn.gate.mu.Unlock()
+	return b.Reader.Read(p)
+}
+
+// A body of the old protocol is read like any other: whoever sends one slowly makes room for others.
+func TestABodyOfTheOldProtocolIsWaitedForLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	_, h := oldNode(t)
+	for _, route := range []string{thesis.InitTask, thesis.UpdateTask, thesis.InitMarathonApp, thesis.EndMarathonApp} {
+		g := newGate(newPipes(), networkBounds)
+		c, _ := g.admit(nil, "192.0.2.7")
+		c.serve()
+		body := &noted{Reader: strings.NewReader(sent(t, "updateTask")), conn: c}
+		old(t, h, route, "", func(r *http.Request) {
+			*r = *r.WithContext(context.WithValue(r.Context(), gateKey{}, c))
+			r.Body = io.NopCloser(body)
+		})
+		if !body.waits || c.inAll != nil {
+			t.Errorf("%s: waits while it is read: %t, and afterwards: %t", route, body.waits, c.inAll != nil)
+		}
 	}
 }
 

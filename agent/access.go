@@ -142,11 +142,11 @@ func (a *Agent) guard(next http.Handler) http.Handler {
 		}
 		defer leave()
 		who, err := a.authenticate(r)
+		noteWho(w, who) // of a tenant that is refused too
 		if err != nil {
 			answerError(w, err)
 			return
 		}
-		noteWho(w, who)
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	})
 }

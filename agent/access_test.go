@@ -294,11 +294,12 @@ func TestTheAuditSaysWhoAndWhatAndNoSecret(t *testing.T) {
 	ask(t, h, "GET", "/v1/jobs", teamToken, "")
 	ask(t, h, "DELETE", "/v1/jobs/none", teamToken, "")
 	ask(t, h, "POST", "/v1/drain", "", `{"secret":"in-a-body"}`)
+	ask(t, h, "POST", "/v1/hold", teamToken, "")
 	text := log.String()
-	if strings.Count(text, "msg=audit") != 2 {
+	if strings.Count(text, "msg=audit") != 3 {
 		t.Errorf("audited: %s", text)
 	}
-	for _, want := range []string{"token=team method=DELETE path=/v1/jobs/none status=404", `token="" method=POST path=/v1/drain status=403`, "level=WARN"} {
+	for _, want := range []string{"token=team method=DELETE path=/v1/jobs/none status=404", `token="" method=POST path=/v1/drain status=403`, "token=team method=POST path=/v1/hold status=403", "level=WARN"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the audit lacks %q: %s", want, text)
 		}

@@ -374,12 +374,13 @@ func TestFaultyTokensAreNamed(t *testing.T) {
 		"c": {Hash: HashToken("y"), Operator: true, Tenant: "/t"},
 		"d": {Hash: HashToken("z"), Tenant: "/t"},
 		"e": {Hash: HashToken("z"), Tenant: "/u"},
+		"f": {Hash: hashPrefix + strings.ToUpper(strings.TrimPrefix(HashToken("z"), hashPrefix)), Operator: true},
 	}}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"access.reads:", "access.hosts:", "access.tokens.a.hash:", "access.tokens.b: must have either", "access.tokens.c: must have either", "access.tokens.e.hash: is that of d"} {
+	for _, want := range []string{"access.reads:", "access.hosts:", "access.tokens.a.hash:", "access.tokens.b: must have either", "access.tokens.c: must have either", "access.tokens.e.hash: is that of d", "access.tokens.f.hash: is that of "} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %s", want, err)
 		}

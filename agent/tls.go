@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,7 +170,7 @@ func (f *front) holder(chain []*x509.Certificate) (identity, error) {
 		return identity{}, refuse(codeForbidden, "the client's certificate is not good here: %s", err).hint("`qosctl tls issue` makes one; this agent's clock may be wrong, too")
 	}
 	serial := pki.Serial(chain[0])
-	if slices.Contains(f.c.Revoked, serial) {
+	if slices.ContainsFunc(f.c.Revoked, func(s string) bool { return strings.TrimLeft(s, "0") == serial }) { // other programs write whole bytes
 		return identity{}, refuse(codeForbidden, "the client's certificate %s was revoked", serial)
 	}
 	h, err := pki.HolderOf(chain[0])

@@ -74,7 +74,7 @@ func testCerts(t *testing.T, f *front) map[string]*x509.Certificate {
 		t.Fatal(err)
 	}
 	m["old"] = old.Cert
-	f.c.Revoked = []string{pki.Serial(m["revoked"])}
+	f.c.Revoked = []string{"00" + pki.Serial(m["revoked"])} // as other programs write it
 	return m
 }
 

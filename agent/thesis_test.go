@@ -82,6 +82,23 @@ func TestTheOldProtocolIsForFew(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", name, status, c.want, answer)
 		}
 	}
+	for _, route := range []string{thesis.InitTask, thesis.UpdateTask, thesis.InitMarathonApp, thesis.EndMarathonApp} {
+		for who, change := range map[string]func(*http.Request){
+			"a network that is not named": func(r *http.Request) { r.RemoteAddr = "198.51.100.1:1" },
+			"a network that is not named, with an operator's pass": func(r *http.Request) {
+				r.RemoteAddr = "198.51.100.1:1"
+				r.Header.Set("Authorization", "Bearer "+operatorToken)
+			},
+			"a page": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-origin") },
+		} {
+			if status, answer := old(t, h, route, body, change); status != http.StatusForbidden {
+				t.Errorf("%s by %s: %d: %s", route, who, status, answer)
+			}
+		}
+		if status, answer := old(t, h, route, body, nil); status == http.StatusForbidden {
+			t.Errorf("%s by who may: %d: %s", route, status, answer)
+		}
+	}
 	n.agent.cfg.Thesis.Enabled = false
 	off := n.agent.withThesis(n.agent.guard(n.agent.adminRoutes()))
 	if status, answer := old(t, off, thesis.InitTask, body, func(r *http.Request) { r.Host = "127.0.0.1" }); status != http.StatusForbidden {

@@ -12,6 +12,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -73,13 +75,15 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Do makes one request and returns an answer < 300; its body is the caller's to close, and ends with ctx. A path begins with a slash. Errors
 // are *RefusedError, *UnreachableError, *StatusError, or the end of ctx.
 func (c *Client) Do(ctx context.Context, to Target, method, path string, body []byte) (*http.Response, error) {
-	if v := c.o.Identity.current().version; c.version.Swap(v) != v {
+	version := c.o.Identity.current().version
+	if c.version.Swap(version) != version {
 		c.http.CloseIdleConnections() // they were made with a key that may be removed
 	}
 	request, err := c.request(ctx, to, method, path, body)
 	if err != nil {
 		return nil, err
 	}
+	request.URL.Host = to.host(version) // those that were busy just now are not used again either
 	begin := time.Now()
 	response, err := c.http.RoundTrip(request)
 	if err != nil {
@@ -109,20 +113,25 @@ func (c *Client) request(ctx context.Context, to Target, method, path string, bo
 	if body != nil {
 		reader = bytes.NewReader(body)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "https://"+to.host()+path, reader)
+	request, err := http.NewRequestWithContext(ctx, method, "https://"+poolHost+path, reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a request to node %s: %w", to.Node, err)
 	}
-	request.Host = "qosctl" // and not what stands for the node in the pool
+	request.Host = poolHost                                              // and not what stands for the node in the pool
+	request.Header.Set(nameHeader, url.QueryEscape(c.o.Identity.Node())) // our certificate may have more names
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
 	return request, nil
 }
 
-// host is what the pool keeps connections by: a connection to one node is never used for another, even at the same address.
-func (t Target) host() string {
-	return hex.EncodeToString([]byte(t.Node)) + "." + hex.EncodeToString([]byte(t.Addr))
+// poolHost is what a request is for, before it has its place in the pool.
+const poolHost = "qosctl"
+
+// host is what the pool keeps connections by: a connection to one node is never used for another, even at the same address, and one that was made
+// with another trust not at all.
+func (t Target) host(version uint64) string {
+	return hex.EncodeToString([]byte(t.Node)) + "." + hex.EncodeToString([]byte(t.Addr)) + "." + strconv.FormatUint(version, 16)
 }
 
 // targetOf reads what host has written, with a port behind it.
@@ -131,7 +140,8 @@ func targetOf(hostPort string) (t Target, err error) {
 	if err != nil {
 		return t, err
 	}
-	node, addr, _ := strings.Cut(h, ".")
+	node, rest, _ := strings.Cut(h, ".")
+	addr, _, _ := strings.Cut(rest, ".")
 	n, nerr := hex.DecodeString(node)
 	a, aerr := hex.DecodeString(addr)
 	return Target{Node: string(n), Addr: string(a)}, errors.Join(nerr, aerr)

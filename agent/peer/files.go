@@ -35,40 +35,72 @@ func (i *Identity) load() error {
 	return nil
 }
 
-// reload reads files that were changed; i.mu is held. What can't be read changes nothing.
+// reload looks at the files now and then; i.mu is held. What can't be read changes nothing.
 func (i *Identity) reload(now time.Time) {
 	if since := now.Sub(i.looked); since >= 0 && since < lookAgain {
 		return
 	}
+	if err := i.again(now); err != nil {
+		i.log.Error("the peers' certificates can't be read again, the former ones are used", "err", err)
+	}
+	i.notice(now)
+}
+
+// again reads files that were changed; i.mu is held.
+func (i *Identity) again(now time.Time) error {
 	i.looked = now
 	seen, err := i.files.stamp()
-	if err == nil && seen == i.seen {
-		return
+	if err != nil || seen == i.seen {
+		return err
 	}
-	if err == nil {
-		err = i.load()
-	}
-	if err != nil {
-		i.log.Error("the peers' certificates can't be read again, the former ones are used", "err", err)
-		return
+	if err := i.load(); err != nil {
+		return err
 	}
 	i.log.Info("the peers' certificates were read again")
+	return nil
+}
+
+// notice logs once a day that the certificate ends soon; i.mu is held.
+func (i *Identity) notice(now time.Time) {
+	if until := i.leaf.Leaf.NotAfter; pki.EndsSoon(until, now) && now.Sub(i.noticed).Abs() >= pki.NoticeEvery {
+		i.noticed = now
+		i.log.Warn("the certificate for peers ends soon, or has ended", "until", until, "file", i.files.Cert)
+	}
+}
+
+// Reload reads an authority's files again now, if they have changed. What can't be read changes nothing. Of keys there is nothing to read.
+func (i *Identity) Reload() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.primary != nil {
+		return nil
+	}
+	return i.again(i.now())
+}
+
+// Expires is when the certificate of a site's own authority ends; the zero time: it is of a key, and renewed by itself.
+func (i *Identity) Expires() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.primary != nil {
+		return time.Time{}
+	}
+	i.reload(i.now())
+	return i.leaf.Leaf.NotAfter
 }
 
 func (f Files) read(node string) (*tls.Certificate, *x509.CertPool, error) {
-	var text [3][]byte
-	for n, name := range []string{f.CA, f.Cert, f.Key} {
-		b, err := pki.ReadFile(name)
-		if err != nil {
+	roots, err := pki.ReadPool(f.CA)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the peers' certificates: %w", err)
+	}
+	var text [2][]byte
+	for n, name := range []string{f.Cert, f.Key} {
+		if text[n], err = pki.ReadFile(name); err != nil {
 			return nil, nil, fmt.Errorf("read the peers' certificates: %w", err)
 		}
-		text[n] = b
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text[0]) {
-		return nil, nil, fmt.Errorf("%s holds no certificate of an authority", f.CA)
-	}
-	leaf, err := tls.X509KeyPair(text[1], text[2])
+	leaf, err := tls.X509KeyPair(text[0], text[1])
 	if err != nil {
 		return nil, nil, fmt.Errorf("read %s and %s: %w", f.Cert, f.Key, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -37,6 +38,7 @@ type Identity struct {
 	version uint64    // grows with each change of roots
 	looked  time.Time // at the files
 	seen    string    // of the files
+	noticed time.Time // when it was last logged that the certificate ends soon
 }
 
 // NewIdentity derives or reads what it needs.
@@ -54,7 +56,11 @@ func NewIdentity(o IdentityOptions) (*Identity, error) {
 	case o.Files != Files{}:
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		return i, i.load()
+		if err := i.load(); err != nil {
+			return nil, err
+		}
+		i.notice(i.now())
+		return i, nil
 	}
 	return i, i.SetKeys(o.Keys)
 }
@@ -126,28 +132,27 @@ func (i *Identity) current() trust {
 	return trust{leaf: i.leaf, roots: i.roots, version: i.version}
 }
 
-// verify says whether a certificate that was presented is one of a node of the cluster, and of which: "" for node is any.
-func (t trust) verify(chain []*x509.Certificate, node string, use x509.ExtKeyUsage, now time.Time) (name string, err error) {
+// verify says whether a certificate that was presented is one of a node of the cluster, and of which: it may have several names. "" for node
+// is any.
+func (t trust) verify(chain []*x509.Certificate, node string, use x509.ExtKeyUsage, now time.Time) (names []string, err error) {
 	if len(chain) == 0 {
-		return "", errNoCertificate
+		return nil, errNoCertificate
 	}
 	leaf, between := chain[0], x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: t.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
-		return "", err
+		return nil, err
 	}
-	names := namesOf(leaf)
+	names = namesOf(leaf)
 	switch {
 	case len(names) == 0:
-		return "", errNoName
-	case node != "" && !isFor(leaf, node):
-		return "", &otherNodeError{want: node, got: names[0]}
-	case node != "":
-		return node, nil
+		return nil, errNoName
+	case node != "" && !slices.Contains(names, node):
+		return nil, &otherNodeError{want: node, got: names[0]}
 	}
-	return names[0], nil
+	return names, nil
 }
 
 // server is the configuration of one handshake with whoever connects. No session is resumed: a key that was removed must be of no use.

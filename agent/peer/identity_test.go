@@ -3,9 +3,16 @@ package peer
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,9 +103,9 @@ func TestCertificatesAreRenewedAndBearClocksThatDiffer(t *testing.T) {
 			now = now.Add(time.Duration(rapid.Int64Range(-int64(60*24*time.Hour), int64(60*24*time.Hour)).Draw(t, "jump")))
 			c := a.current()
 			skew := time.Duration(rapid.Int64Range(-int64(24*time.Hour), int64(24*time.Hour)).Draw(t, "skew"))
-			name, err := c.verify([]*x509.Certificate{c.leaf.Leaf}, "", x509.ExtKeyUsageClientAuth, now.Add(skew))
-			if err != nil || name != "a" {
-				t.Fatalf("at %s, seen by a clock %s off: %q %v", now, skew, name, err)
+			names, err := c.verify([]*x509.Certificate{c.leaf.Leaf}, "", x509.ExtKeyUsageClientAuth, now.Add(skew))
+			if err != nil || !slices.Equal(names, []string{"a"}) {
+				t.Fatalf("at %s, seen by a clock %s off: %q %v", now, skew, names, err)
 			}
 		}
 	})
@@ -195,7 +202,126 @@ func TestAuthorityOfTheSite(t *testing.T) {
 	}
 	writeFiles(t, filepath.Dir(fa.Cert), site, "a")
 	clock = clock.Add(2 * lookAgain)
-	if second := a.current(); second.leaf == first.leaf || second.version == first.version {
+	second := a.current()
+	if second.leaf == first.leaf || second.version == first.version {
 		t.Error("a new certificate is not used")
+	}
+	writeFiles(t, filepath.Dir(fa.Cert), site, "a")
+	if err := a.Reload(); err != nil || a.current().leaf == second.leaf {
+		t.Errorf("told to read it: %v", err)
+	}
+}
+
+// The end of a certificate that nobody renews is told, and logged once a day from two weeks before it.
+func TestTheEndOfACertificateIsTold(t *testing.T) {
+	t.Parallel()
+	site, err := derive(key(50))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	a, err := NewIdentity(IdentityOptions{Node: "a", Files: writeFiles(t, t.TempDir(), site, "a"), Logger: slog.New(slog.NewTextHandler(log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := a.current().leaf.Leaf.NotAfter
+	clock := end.Add(-20 * 24 * time.Hour)
+	a.now = func() time.Time { return clock }
+	if got := a.Expires(); !got.Equal(end) || len(log.all()) != 0 {
+		t.Errorf("twenty days before its end, %s: %s, logged %v", end, got, log.all())
+	}
+	clock = end.Add(-10 * 24 * time.Hour)
+	for range 3 {
+		a.current()
+		clock = clock.Add(2 * lookAgain)
+	}
+	if got := log.all(); len(got) != 1 || !strings.Contains(got[0], "ends soon") {
+		t.Errorf("ten days before its end: logged %v", got)
+	}
+	clock = clock.Add(pki.NoticeEvery)
+	if a.current(); len(log.all()) != 2 {
+		t.Errorf("a day later: logged %v", log.all())
+	}
+	if got := identity(t, "a", key(1)).Expires(); !got.IsZero() {
+		t.Errorf("that of a key ends at %s", got)
+	}
+}
+
+// otherwise is a certificate of an authority that does not know of our roles.
+func otherwise(t *testing.T, a *authority, dns []string, units ...string) *tls.Certificate {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "x", OrganizationalUnit: units}, DNSNames: dns, NotBefore: caFrom, NotAfter: caUntil,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}, a.cert, public, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private, Leaf: leaf}
+}
+
+// A certificate of another kind of authority may name a host in several ways. Whichever is the node's, it is known by that one.
+func TestACertificateWithSeveralNames(t *testing.T) {
+	t.Parallel()
+	a := identity(t, "a", key(1))
+	a.leaf = otherwise(t, a.primary, []string{"a.example.org", "a"})
+	b := identity(t, "b", key(1))
+	b.leaf = otherwise(t, b.primary, []string{"b.example.org", "b"})
+	s := serve(t, Options{Identity: b})
+	if you, err := hello(t, client(t, a), s.to("b")); err != nil || you != "a" {
+		t.Errorf("%q %v", you, err)
+	}
+	c := identity(t, "c", key(1)) // it says so
+	c.leaf = otherwise(t, c.primary, []string{"a.example.org", "a"})
+	var refused *StatusError
+	if you, err := hello(t, client(t, c), s.to("b")); !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
+		t.Errorf("who says that it is another one: %q %v", you, err)
+	}
+}
+
+// Certificates that `qosctl tls` issues to others than nodes are of no use among peers, whichever hosts they name.
+func TestOthersOfTheAuthorityAreNoPeers(t *testing.T) {
+	t.Parallel()
+	for _, unit := range []string{"qosctl-server", "qosctl-operator", "qosctl-tenant"} {
+		a, b := identity(t, "a", key(1)), identity(t, "b", key(1))
+		a.leaf, b.leaf = otherwise(t, a.primary, []string{"a"}, unit), otherwise(t, b.primary, []string{"b"}, unit)
+		if _, err := hello(t, client(t, identity(t, "a", key(1))), serve(t, Options{Identity: b}).to("b")); !errors.Is(err, ErrRefused) {
+			t.Errorf("a %s takes the place of a node: %v", unit, err)
+		}
+		if _, err := hello(t, client(t, a), serve(t, Options{Identity: identity(t, "b", key(1))}).to("b")); !errors.Is(err, ErrRefused) {
+			t.Errorf("a %s asks as a node: %v", unit, err)
+		}
+	}
+}
+
+// What is no authority's is not trusted, though it stands in the file of authorities.
+func TestALeafIsNoAuthority(t *testing.T) {
+	t.Parallel()
+	site, err := derive(key(50))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := writeFiles(t, t.TempDir(), site, "a")
+	ca, err := os.ReadFile(f.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := os.ReadFile(f.Cert)
+	if err == nil {
+		err = os.WriteFile(f.CA, append(ca, leaf...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewIdentity(IdentityOptions{Node: "a", Files: f}); err == nil || !strings.Contains(err.Error(), "no authority") {
+		t.Errorf("a node's certificate among the authorities: %v", err)
 	}
 }

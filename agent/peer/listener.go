@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -27,7 +29,7 @@ type listener struct {
 
 	mu      sync.Mutex
 	pending map[string]int // handshakes by address
-	shaking int
+	shaking *list.List     // of *handshake, who has begun first first
 	conns   int
 	refused refusals
 	stats   Stats
@@ -41,7 +43,7 @@ type Stats struct {
 }
 
 func newListener(raw net.Listener, o Options, log *slog.Logger) *listener {
-	l := &listener{Listener: raw, o: o, log: log, ready: make(chan *conn), quit: make(chan struct{}), pending: map[string]int{}}
+	l := &listener{Listener: raw, o: o, log: log, ready: make(chan *conn), quit: make(chan struct{}), pending: map[string]int{}, shaking: list.New()}
 	l.stop = sync.OnceFunc(func() { close(l.quit) })
 	l.stats.Refused = map[string]uint64{}
 	for _, r := range reasons() {
@@ -75,8 +77,8 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// end waits for the listener's goroutines.
-func (l *listener) end() error {
+// wait ends accepting, and waits for the listener's goroutines.
+func (l *listener) wait() error {
 	err := l.Close()
 	l.wg.Wait()
 	return err
@@ -120,26 +122,19 @@ func (l *listener) fail(err error) {
 
 // admit begins a handshake, if there is a place for it.
 func (l *listener) admit(ctx context.Context, raw net.Conn) {
-	from := host(raw.RemoteAddr())
-	l.mu.Lock()
-	full := l.shaking >= l.o.MaxHandshakes || l.pending[from] >= l.o.MaxPerAddress
-	if !full {
-		l.shaking++
-		l.pending[from]++
+	h, oldest := l.begin(raw)
+	if oldest != nil {
+		_ = oldest.raw.Close() // it had its time, and ends by that
 	}
-	l.mu.Unlock()
-	if full {
+	if h == nil {
 		l.refuse(raw.RemoteAddr(), reasonMany)
 		_ = raw.Close() // nothing was said on it
 		return
 	}
 	l.wg.Go(func() {
-		c := l.shake(ctx, raw)
+		c := l.shake(ctx, h)
 		l.mu.Lock()
-		l.shaking--
-		if l.pending[from]--; l.pending[from] == 0 {
-			delete(l.pending, from)
-		}
+		l.end(h)
 		l.mu.Unlock()
 		if c == nil {
 			return
@@ -152,24 +147,71 @@ func (l *listener) admit(ctx context.Context, raw net.Conn) {
 	})
 }
 
+// handshake is one that is under way.
+type handshake struct {
+	raw   net.Conn
+	from  string
+	place *list.Element // in listener.shaking; nil: it has none any more. The listener's lock is its
+}
+
+// begin takes a place for a handshake; nil: its address has too many. When too many are under way in all, the one that was begun first has to
+// make room: however many strangers say nothing, a peer, who does at once, gets in.
+func (l *listener) begin(raw net.Conn) (h, oldest *handshake) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h = &handshake{raw: raw, from: source(raw.RemoteAddr())}
+	if l.pending[h.from] >= l.o.MaxPerAddress {
+		return nil, nil
+	}
+	if l.shaking.Len() >= l.o.MaxHandshakes {
+		oldest = l.shaking.Front().Value.(*handshake)
+		l.end(oldest)
+	}
+	l.pending[h.from]++
+	h.place = l.shaking.PushBack(h)
+	return h, oldest
+}
+
+// end gives a handshake's place back. The caller holds l.mu.
+func (l *listener) end(h *handshake) {
+	if h.place == nil {
+		return
+	}
+	l.shaking.Remove(h.place)
+	h.place = nil
+	if l.pending[h.from]--; l.pending[h.from] == 0 {
+		delete(l.pending, h.from)
+	}
+}
+
+// crowdedOut says whether a handshake had to make room for another one.
+func (l *listener) crowdedOut(h *handshake) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return h.place == nil
+}
+
 // shake does a handshake; nil: it is over.
-func (l *listener) shake(ctx context.Context, raw net.Conn) *conn {
+func (l *listener) shake(ctx context.Context, h *handshake) *conn {
+	raw := h.raw
 	within, cancel := context.WithTimeout(ctx, l.o.HandshakeTime)
 	defer cancel()
 	t := l.o.Identity.current()
 	c := &conn{Conn: tls.Server(&timedConn{Conn: raw, write: l.o.WriteTime}, l.o.Identity.server())}
 	err := c.HandshakeContext(within)
 	if err == nil {
-		c.node, err = t.verify(c.ConnectionState().PeerCertificates, "", x509.ExtKeyUsageClientAuth, l.o.Identity.now())
+		c.names, err = t.verify(c.ConnectionState().PeerCertificates, "", x509.ExtKeyUsageClientAuth, l.o.Identity.now())
 		c.version = t.version
 	}
 	reason := ""
-	if err != nil {
+	switch {
+	case err != nil && l.crowdedOut(h):
+		reason = reasonMany
+	case err != nil && within.Err() != nil && ctx.Err() == nil:
+		reason = reasonTime
+	case err != nil:
 		reason = reasonOf(err)
-		if within.Err() != nil && ctx.Err() == nil {
-			reason = reasonTime
-		}
-	} else if !l.enter() {
+	case !l.enter():
 		reason = reasonMany
 	}
 	if reason == "" {
@@ -214,11 +256,11 @@ func (l *listener) leave() {
 func (l *listener) refuse(from net.Addr, reason string) {
 	l.mu.Lock()
 	l.stats.Refused[reason]++
-	news, more := l.refused.note(host(from), time.Now())
+	news, more := l.refused.note(source(from), time.Now())
 	l.mu.Unlock()
 	switch {
 	case news:
-		l.log.Warn("a connection to the peers' address was refused; it is logged once an hour for an address", "address", host(from), "reason", reason)
+		l.log.Warn("a connection to the peers' address was refused; it is logged once an hour for an address", "address", source(from), "reason", reason)
 	case more:
 		l.log.Warn("connections from many more addresses are refused; they are only counted for an hour", "reason", reason)
 	}
@@ -233,12 +275,17 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-func host(a net.Addr) string {
-	h, _, err := net.SplitHostPort(a.String())
+// source is whom an address counts as: of version 6 everybody has 2^64 of them.
+func source(a net.Addr) string {
+	at, err := netip.ParseAddrPort(a.String())
 	if err != nil {
 		return a.String()
 	}
-	return h
+	ip := at.Addr().Unmap()
+	if p, err := ip.Prefix(64); ip.Is6() && err == nil {
+		return p.String()
+	}
+	return ip.String()
 }
 
 // timedConn gives each piece that is written its time: who doesn't read holds nobody up.

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -30,13 +29,14 @@ func nameOf(u *url.URL) (node string, ok bool) {
 }
 
 // namesOf lists whom a certificate stands for: the names in our addresses, or else, for certificates of a site's own authority, its DNS names.
+// Those that `qosctl tls` has issued to a server, an operator or a tenant stand for no node, whatever hosts they name.
 func namesOf(c *x509.Certificate) (names []string) {
 	for _, u := range c.URIs {
 		if node, ok := nameOf(u); ok {
 			names = append(names, node)
 		}
 	}
-	if len(names) > 0 {
+	if len(names) > 0 || pki.HasUnit(c) {
 		return names
 	}
 	for _, d := range c.DNSNames {
@@ -46,6 +46,3 @@ func namesOf(c *x509.Certificate) (names []string) {
 	}
 	return names
 }
-
-// isFor says whether a certificate stands for a node.
-func isFor(c *x509.Certificate, node string) bool { return slices.Contains(namesOf(c), node) }

@@ -363,3 +363,37 @@ func TestServerOfNoPeer(t *testing.T) {
 		t.Errorf("it heard %s", <-heard)
 	}
 }
+
+// A connection that was busy when the trust changed is not used for the next question.
+func TestNoConnectionOfAFormerTrustIsUsedAgain(t *testing.T) {
+	t.Parallel()
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s := serve(t, Options{Identity: identity(t, "b", key(1), key(2)), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/late" {
+			close(begun)
+			<-goOn
+		}
+		Answer(w, http.StatusOK, r.RemoteAddr)
+	})})
+	a := identity(t, "a", key(1))
+	c := client(t, a)
+	where := func(path string) string {
+		from, err := Call[string](t.Context(), c, s.to("b"), http.MethodGet, path, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		return from
+	}
+	late := make(chan string, 1)
+	go func() { late <- where("/late") }()
+	<-begun
+	if err := a.SetKeys([][]byte{key(2), key(1)}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := where("/where")
+	close(goOn)
+	former := <-late
+	if next := where("/where"); next != fresh || next == former {
+		t.Errorf("asked by %s; the connection of before is %s, the new one %s", next, former, fresh)
+	}
+}

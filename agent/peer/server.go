@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 )
 
@@ -104,7 +106,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if !stop() {
 		<-ended
 	}
-	err = errors.Join(err, s.l.end())
+	err = errors.Join(err, s.l.wait())
 	if ctx.Err() != nil && (errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)) {
 		return nil
 	}
@@ -136,11 +138,16 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			Fail(w, http.StatusInternalServerError, "internal", "a connection that no handshake has led to")
 			return
 		}
-		node, err := c.caller(s.o.Identity)
+		names, err := c.caller(s.o.Identity)
 		if err != nil {
 			s.l.refuse(c.RemoteAddr(), reasonOf(err))
 			w.Header().Set("Connection", "close")
 			Fail(w, http.StatusUnauthorized, "forbidden", "the key of this connection is no more in the key ring")
+			return
+		}
+		node, ok := calledBy(names, r.Header)
+		if !ok {
+			Fail(w, http.StatusForbidden, "forbidden", "the certificate of this connection is not one of the node that asks")
 			return
 		}
 		if r.Body != http.NoBody {
@@ -153,6 +160,19 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), node)))
 	})
+}
+
+// nameHeader says by which of its certificate's names a node asks, escaped. Older agents don't say: it is the first one then.
+const nameHeader = "Qosctl-Node"
+
+// calledBy is the node that asks; false: it says that it is one that its certificate does not name.
+func calledBy(names []string, h http.Header) (node string, ok bool) {
+	said := h.Get(nameHeader)
+	if said == "" {
+		return names[0], true
+	}
+	node, err := url.QueryUnescape(said)
+	return node, err == nil && slices.Contains(names, node)
 }
 
 // timedBody lifts the deadline of a request's body at its end: an answer may take longer. The server's own ReadTimeout would go on, and end
@@ -175,22 +195,22 @@ func (b *timedBody) Read(p []byte) (int, error) {
 type conn struct {
 	*tls.Conn
 	done    func()
-	node    string
+	names   []string
 	version uint64 // of the trust that it was last found good by; HTTP asks for one request after the other
 }
 
-// caller is the peer's name, as long as its certificate is trusted.
-func (c *conn) caller(i *Identity) (string, error) {
+// caller are the peer's names, as long as its certificate is trusted.
+func (c *conn) caller(i *Identity) ([]string, error) {
 	t := i.current()
 	if t.version == c.version {
-		return c.node, nil
+		return c.names, nil
 	}
-	node, err := t.verify(c.ConnectionState().PeerCertificates, "", x509.ExtKeyUsageClientAuth, i.now())
+	names, err := t.verify(c.ConnectionState().PeerCertificates, "", x509.ExtKeyUsageClientAuth, i.now())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	c.node, c.version = node, t.version
-	return node, nil
+	c.names, c.version = names, t.version
+	return names, nil
 }
 
 // Close ends the connection, and gives its place to another.

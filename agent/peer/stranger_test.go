@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -186,6 +187,50 @@ func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
 	until(t, "a peer gets through once their time is over", func() bool { _, err := hello(t, c, s.to("b")); return err == nil })
 	if got := s.log.all(); len(got) != 1 {
 		t.Errorf("logged %v", got)
+	}
+}
+
+// With all places of handshakes taken by who says nothing, and for long yet, a peer gets through: who has waited longest goes.
+func TestHandshakesThatSayNothingMakeRoom(t *testing.T) {
+	t.Parallel()
+	const most = 4
+	s := serve(t, Options{Identity: identity(t, "b", key(1)), HandshakeTime: time.Hour, MaxPerAddress: 10 * most, MaxHandshakes: most})
+	var silent []net.Conn
+	for range most {
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		silent = append(silent, c)
+	}
+	until(t, "all places are taken", func() bool {
+		s.l.mu.Lock()
+		defer s.l.mu.Unlock()
+		return s.l.shaking.Len() == most
+	})
+	if _, err := hello(t, client(t, identity(t, "a", key(1))), s.to("b")); err != nil {
+		t.Fatal(err)
+	}
+	_ = silent[0].SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := silent[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the first one is still there: %v", err)
+	}
+	until(t, "it is counted", func() bool { return s.Stats().Refused[reasonMany] == 1 })
+}
+
+func TestWhoCountsAsOneAddress(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"192.0.2.7:1": "192.0.2.7", "[::ffff:192.0.2.7]:1": "192.0.2.7", "[2001:db8::1]:1": "2001:db8::/64", "[2001:db8::ffff:1]:2": "2001:db8::/64", "[2001:db8:0:1::1]:1": "2001:db8:0:1::/64",
+	} {
+		a, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := source(a); got != want {
+			t.Errorf("%s counts as %s, want %s", address, got, want)
+		}
 	}
 }
 

@@ -10,10 +10,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // maxPEM bounds a file, in bytes.
 const maxPEM = 1 << 20
+
+// A certificate that ends within noticeTime is to be replaced: it is said every NoticeEvery.
+const (
+	noticeTime  = 14 * 24 * time.Hour
+	NoticeEvery = 24 * time.Hour
+)
+
+// EndsSoon says whether a certificate that is valid until a time is to be replaced now.
+func EndsSoon(until, now time.Time) bool { return until.Sub(now) < noticeTime }
 
 // ReadFile reads a file of certificates or of a key.
 func ReadFile(name string) ([]byte, error) {

@@ -79,6 +79,11 @@ func RoleOf(c *x509.Certificate) Role {
 	return ""
 }
 
+// HasUnit says whether a certificate has an organizational unit of ours: then it says what its holder is, and is good for nothing else.
+func HasUnit(c *x509.Certificate) bool {
+	return slices.ContainsFunc(c.Subject.OrganizationalUnit, func(u string) bool { return strings.HasPrefix(u, unitPrefix) })
+}
+
 // Serial is a certificate's serial number, as `tls.revoked` has it.
 func Serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 

@@ -167,9 +167,7 @@ func (a *Agent) open(o Options) (err error) {
 	if a.front, err = openFront(a.cfg.TLS, log); err != nil {
 		return err
 	}
-	if a.front != nil {
-		a.metrics.registry.MustRegister(newExpiry(a.front.expires))
-	}
+	a.metrics.registry.MustRegister(newExpiry(a.certificateEnds))
 	if a.monasca, err = openMonasca(a.cfg, a.node, a.metrics.registry, log); err != nil {
 		return err
 	}

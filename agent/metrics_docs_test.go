@@ -56,7 +56,7 @@ func fullAgent(t testing.TB) *Agent {
 	a.store = s
 	var k skews
 	k.note("n2", time.Millisecond, time.Millisecond)
-	a.metrics.registry.MustRegister(newMonascaCollector(func() monasca.Stats { return monasca.Stats{} }), newMeshCollector(func() gossip.Stats { return gossip.Stats{} }), newSkewCollector(&k), newExpiry(time.Now))
+	a.metrics.registry.MustRegister(newMonascaCollector(func() monasca.Stats { return monasca.Stats{} }), newMeshCollector(func() gossip.Stats { return gossip.Stats{} }), newSkewCollector(&k), newExpiry(func() map[string]time.Time { return map[string]time.Time{"network": time.Now()} }))
 	a.metrics.callsOf("marathon")(http.MethodGet, http.StatusOK, time.Millisecond)
 	one := shownJob("11111111-2222-3333-4444-555555555555", "/a")
 	a.snapshot.Store(&snapshot{At: time.Now(), Jobs: []api.Job{*one.Job}, shown: []shown{one}})

@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,9 +19,8 @@ import (
 )
 
 const (
-	tlsLook   = 10 * time.Second    // between two looks whether files have changed
-	tlsNotice = 14 * 24 * time.Hour // before the end of a certificate it is logged
-	clientTag = "cert:"             // before the name of who shows a certificate, in the audit
+	tlsLook   = 10 * time.Second // between two looks whether files have changed
+	clientTag = "cert:"          // before the name of who shows a certificate, in the audit
 )
 
 var serialNumber = regexp.MustCompile(`^[0-9a-f]{1,40}$`)
@@ -49,6 +49,7 @@ type front struct {
 	clients *x509.CertPool // nil: nobody is known by a certificate
 	seen    string         // stamp of the files that were read, or found faulty
 	looked  time.Time
+	noticed time.Time // when it was last logged that the certificate ends soon
 }
 
 // openFront reads the files; nil: there are none, and the address speaks HTTP without TLS.
@@ -82,10 +83,17 @@ func (f *front) load() error {
 		}
 	}
 	f.cert, f.clients = cert, clients
-	if left := cert.Leaf.NotAfter.Sub(f.now()); left < tlsNotice {
-		f.log.Warn("the certificate of the network address ends soon, or has ended", "until", cert.Leaf.NotAfter, "file", f.c.CertFile)
-	}
+	f.notice()
 	return nil
+}
+
+// notice logs once a day that the certificate ends soon. The caller holds f.mu, or is alone.
+func (f *front) notice() {
+	now, until := f.now(), f.cert.Leaf.NotAfter
+	if pki.EndsSoon(until, now) && now.Sub(f.noticed).Abs() >= pki.NoticeEvery {
+		f.noticed = now
+		f.log.Warn("the certificate of the network address ends soon, or has ended", "until", until, "file", f.c.CertFile)
+	}
 }
 
 func readPair(certFile, keyFile string) (*tls.Certificate, error) {
@@ -113,6 +121,7 @@ func (f *front) reload(must bool) error {
 		return nil
 	}
 	f.looked = f.now()
+	f.notice()
 	stamp, err := pki.Stamp(f.c.CertFile, f.c.KeyFile, f.c.ClientCAFile)
 	if err == nil && stamp == f.seen && !must {
 		return nil
@@ -186,11 +195,39 @@ func (f *front) expires() time.Time {
 	return cert.Leaf.NotAfter
 }
 
-// newExpiry is the metric of when a certificate ends.
-func newExpiry(until func() time.Time) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "qosctl_certificate_expiry_timestamp_seconds", Help: "When the certificate of the network address ends; only with TLS.",
-	}, func() float64 { return float64(until().Unix()) })
+// expiryCollector tells Prometheus when this agent's certificates end.
+type expiryCollector struct {
+	ends func() map[string]time.Time
+	desc *prometheus.Desc
+}
+
+func newExpiry(ends func() map[string]time.Time) expiryCollector {
+	return expiryCollector{ends, prometheus.NewDesc("qosctl_certificate_expiry_timestamp_seconds",
+		"When a certificate ends: `network`, with TLS at the network address; `peers`, with an authority of the site's own between agents.", []string{"of"}, nil)}
+}
+
+// Describe is of prometheus.Collector.
+func (c expiryCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+// Collect is of prometheus.Collector.
+func (c expiryCollector) Collect(ch chan<- prometheus.Metric) {
+	for of, until := range c.ends() {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(until.Unix()), of)
+	}
+}
+
+// certificateEnds are when this agent's certificates end that nobody renews but whoever has issued them.
+func (a *Agent) certificateEnds() map[string]time.Time {
+	ends := map[string]time.Time{}
+	if a.front != nil {
+		ends["network"] = a.front.expires()
+	}
+	if a.cluster != nil && a.cluster.identity != nil {
+		if until := a.cluster.identity.Expires(); !until.IsZero() {
+			ends["peers"] = until
+		}
+	}
+	return ends
 }
 
 // certificates are those that a request's client showed.
@@ -201,10 +238,15 @@ func certificates(r *http.Request) []*x509.Certificate {
 	return r.TLS.PeerCertificates
 }
 
-// ReloadTLS reads the files of the network address again. What can't be read changes nothing.
+// ReloadTLS reads the files of the network address again, and those of an authority of the site's own for peers. What can't be read changes
+// nothing.
 func (a *Agent) ReloadTLS() error {
-	if a.front == nil {
-		return nil
+	var errs [2]error
+	if a.front != nil {
+		errs[0] = a.front.reload(true)
 	}
-	return a.front.reload(true)
+	if a.cluster != nil && a.cluster.identity != nil {
+		errs[1] = a.cluster.identity.Reload()
+	}
+	return errors.Join(errs[:]...)
 }

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"qosctl/agent/peer"
 	"qosctl/agent/pki"
 )
 
@@ -238,6 +241,70 @@ func TestTheNetworkAddressFollowsItsFiles(t *testing.T) {
 	shows()
 	if who, err := f.holder([]*x509.Certificate{alice}); err != nil || !who.operator {
 		t.Errorf("a client of the new authority: %+v, %v", who, err)
+	}
+}
+
+// The end of a certificate is a metric of its own, and is logged once a day from two weeks before it, however long the agent has run by then.
+func TestTheEndOfACertificateIsTold(t *testing.T) {
+	t.Parallel()
+	f := testFront(t)
+	log := &syncBuffer{}
+	f.log = slog.New(slog.NewTextHandler(log, nil))
+	end := f.expires()
+	now := end.Add(-20 * 24 * time.Hour)
+	f.now = func() time.Time { return now }
+	said := func() int {
+		f.current()
+		now = now.Add(2 * tlsLook)
+		return strings.Count(log.String(), "ends soon")
+	}
+	if n := said(); n != 0 {
+		t.Errorf("twenty days before: %s", log)
+	}
+	now = end.Add(-10 * 24 * time.Hour)
+	if n := []int{said(), said(), said()}[2]; n != 1 {
+		t.Errorf("ten days before: %s", log)
+	}
+	now = now.Add(pki.NoticeEvery)
+	if n := said(); n != 2 {
+		t.Errorf("a day later: %s", log)
+	}
+
+	who, err := peer.NewIdentity(peer.IdentityOptions{Node: "here", Files: peer.Files{CA: f.c.ClientCAFile, Cert: f.c.CertFile, Key: f.c.KeyFile}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byKey, err := peer.NewIdentity(peer.IdentityOptions{Node: "here", Keys: [][]byte{make([]byte, peer.KeySize)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		front *front
+		peers *peer.Identity
+		want  []string
+	}{
+		"none":              {nil, nil, nil},
+		"a cluster's key":   {nil, byKey, nil},
+		"the address":       {f, byKey, []string{"network"}},
+		"both":              {f, who, []string{"network", "peers"}},
+		"peers, and no TLS": {nil, who, []string{"peers"}},
+	} {
+		a := &Agent{front: c.front, cluster: &cluster{identity: c.peers}}
+		reg := prometheus.NewPedanticRegistry()
+		reg.MustRegister(newExpiry(a.certificateEnds))
+		families, err := reg.Gather()
+		got := 0
+		for _, fam := range families {
+			for _, m := range fam.GetMetric() {
+				if of := m.GetLabel()[0].GetValue(); !slices.Contains(c.want, of) || m.GetGauge().GetValue() != float64(end.Unix()) {
+					t.Errorf("%s: %s ends at %g", what, of, m.GetGauge().GetValue())
+				}
+				got++
+			}
+		}
+		if err != nil || got != len(c.want) {
+			t.Errorf("%s: %v, %v", what, families, err)
+		}
 	}
 }
 

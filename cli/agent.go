@@ -24,7 +24,7 @@ func newAgentCmd(a *app) *cobra.Command {
 		Short: "Run this node's agent",
 		Long: `Run this node's agent until SIGTERM or SIGINT; a second one kills. Its jobs run on meanwhile, and the next agent takes
 them up. It tells systemd when it is ready (Type=notify) and that its loop turns (WatchdogSec). At SIGHUP it reads the cluster's key file
-and the certificates of its network address again.`,
+and the certificates of its network address and of its peer API again.`,
 		Example: `  qosctl agent --config /etc/qosctl/agent.yaml
   qosctl agent --set control.mode=advise --set log.level=debug`,
 		Args: args(cobra.NoArgs),
@@ -80,7 +80,7 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 // takes no longer than an engine's slowest answer.
 const stalledAfter = 45 * time.Second
 
-// reloadOnHangup has the agent read its key ring again at each SIGHUP.
+// reloadOnHangup has the agent read its key ring and certificates again at each SIGHUP.
 func reloadOnHangup(ctx context.Context, node *agent.Agent, logger *slog.Logger) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -94,7 +94,7 @@ func reloadOnHangup(ctx context.Context, node *agent.Agent, logger *slog.Logger)
 				logger.Error("the key ring is as it was", "err", err)
 			}
 			if err := node.ReloadTLS(); err != nil {
-				logger.Error("the certificates of the network address are as they were", "err", err)
+				logger.Error("the certificates are as they were", "err", err)
 			}
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"qosctl/agent"
+	"qosctl/agent/bundle/bundletest"
 	"qosctl/agent/pki"
 	"qosctl/agent/secretstest"
 	"qosctl/monasca/monascatest"
@@ -284,8 +285,9 @@ func (p *planted) exchangeKey() {
 // commands prints all that commands tell.
 func (p *planted) commands() {
 	p.t.Helper()
-	config := filepath.Join(p.dir, "agent.yaml")
+	config, archive := filepath.Join(p.dir, "agent.yaml"), filepath.Join(p.files, "bundle.tar.gz")
 	for _, args := range [][]string{
+		{"debug", "bundle", "-o", archive, "--config", config},
 		{"jobs", "--all", "-o", "json"},
 		{"status", p.id, "-o", "json"},
 		{"explain", p.id},
@@ -314,6 +316,21 @@ func (p *planted) commands() {
 			p.t.Errorf("qosctl %s prints nothing", strings.Join(args, " "))
 		}
 		p.secrets.Check(p.t, fmt.Sprintf("qosctl %s (exit %d)", strings.Join(args, " "), code), []byte(out+errs))
+	}
+	p.bundle(archive)
+}
+
+// bundle looks into a debug bundle.
+func (p *planted) bundle(archive string) {
+	p.t.Helper()
+	files := bundletest.Open(p.t, archive)
+	for _, want := range []string{"config.yaml", "doctor.json", "jobs.json", "metrics.txt", "goroutines.txt", "explain/" + p.id + ".json", "manifest.json"} {
+		if len(files[want]) == 0 {
+			p.t.Errorf("the debug bundle has no %s: what is looked for was not tried", want)
+		}
+	}
+	for name, text := range files {
+		p.secrets.Check(p.t, name+" of the debug bundle", text)
 	}
 }
 

@@ -144,7 +144,7 @@ NAME of a client stands in the audit log. A node is asked by NAME, and by what -
 	f.StringVar(&o.tenant, "tenant", "", "for a client with the jobs of a Marathon group, as /team-a, or of a Chronos owner")
 	f.StringSliceVar(&o.dns, "dns", nil, "DNS names that a node or a server is asked by")
 	f.StringSliceVar(&o.ips, "ip", nil, "addresses that a node or a server is asked by")
-	f.StringVar(&o.out, "out", "", "directory for the two files (default: the authority's)")
+	f.StringVar(&o.out, "out", "", "directory for the two files, made if need be (default: the authority's)")
 	must(cmd.MarkFlagDirname("out"))
 	return cmd
 }

@@ -111,7 +111,8 @@ func (d *Dir) writeCerts(force bool) error {
 	return writeFile(d.file(CAFile), text, certMode, force)
 }
 
-// Issue makes NAME.crt and NAME.key in a directory ("": the authority's own), with the authority's certificate nowhere in them.
+// Issue makes NAME.crt and NAME.key in a directory ("": the authority's own; one that is not there is made, for nobody else to look into), with
+// the authority's certificate nowhere in them.
 func (d *Dir) Issue(r Request, out string, now time.Time, force bool) (*Pair, error) {
 	if r.Name+".crt" == CAFile {
 		return nil, fmt.Errorf("the name %q is the authority's own", r.Name)
@@ -122,6 +123,8 @@ func (d *Dir) Issue(r Request, out string, now time.Time, force bool) (*Pair, er
 	}
 	if out == "" {
 		out = d.path
+	} else if err := os.MkdirAll(out, 0o700); err != nil {
+		return nil, err
 	}
 	cert, key := filepath.Join(out, r.Name+".crt"), filepath.Join(out, r.Name+".key")
 	for _, f := range []string{cert, key} {
@@ -169,18 +172,21 @@ func (d *Dir) Finish(now time.Time, force bool) error {
 
 // issuedBy names the certificates in the directory that are valid and signed by one of these.
 func (d *Dir) issuedBy(authorities []*x509.Certificate, now time.Time) ([]string, error) {
-	files, err := filepath.Glob(d.file("*.crt"))
+	files, err := os.ReadDir(d.path) // no pattern: the path may have what patterns are made of
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, f := range files {
-		list, err := ReadCertificates(f)
-		if filepath.Base(f) == CAFile || err != nil || now.After(list[0].NotAfter) {
+		if !strings.HasSuffix(f.Name(), ".crt") || f.Name() == CAFile {
+			continue
+		}
+		list, err := ReadCertificates(d.file(f.Name()))
+		if err != nil || now.After(list[0].NotAfter) {
 			continue // a file of somebody else's is no certificate of ours
 		}
 		if slices.ContainsFunc(authorities, func(a *x509.Certificate) bool { return list[0].CheckSignatureFrom(a) == nil }) {
-			names = append(names, filepath.Base(f))
+			names = append(names, f.Name())
 		}
 	}
 	return names, nil

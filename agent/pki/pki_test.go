@@ -18,7 +18,7 @@ const year = 365 * 24 * time.Hour
 
 func newDir(t *testing.T) *Dir {
 	t.Helper()
-	d, err := Init(filepath.Join(t.TempDir(), "tls"), "qosctl", 10*year, time.Now(), false)
+	d, err := Init(filepath.Join(t.TempDir(), "tls [of *]"), "qosctl", 10*year, time.Now(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +99,25 @@ func TestWhatIsIssuedIsGoodForItsRoleAlone(t *testing.T) {
 			t.Errorf("by force: %v", err)
 		}
 	}
-	if left, err := filepath.Glob(d.file(".tls-*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	files, err := os.ReadDir(d.path)
+	if err != nil || slices.ContainsFunc(files, func(f os.DirEntry) bool { return strings.HasPrefix(f.Name(), ".tls-") }) {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+}
+
+// A directory that certificates are to go to, and that is not there, is made, and nobody else looks into it.
+func TestTheDirectoryOfACertificateIsMade(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	out := filepath.Join(t.TempDir(), "to", "team-a")
+	if _, err := d.Issue(Request{Role: Tenant, Name: "team-a", Tenant: "/team-a", Life: year}, out, time.Now(), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tls.LoadX509KeyPair(filepath.Join(out, "team-a.crt"), filepath.Join(out, "team-a.key")); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ func TestSecretsAreMaskedByTheirKeys(t *testing.T) {
 		"token: 'x y'\ntoken_file: /etc/qosctl/token\n":                          "token: '<secret>'\ntoken_file: /etc/qosctl/token\n",
 		`Authorization: Basic dXNlcjpwYXNz`:                                      `Authorization: <secret> <secret>`,
 		`it sent Bearer abc.def-123 to us`:                                       `it sent Bearer <secret> to us`,
+		`get http://user:p@ss:w@rd@host:8080/x@y`:                                `get http://<secret>@host:8080/x@y`,
 		`get http://user:pass@host:8080/x?api_key=1234`:                          `get http://<secret>@host:8080/x?api_key=<secret>`,
 		`hash: sha256:0123`:                                                      `hash: <secret>`,
 		`qosctl_monasca_tokens_total 12`:                                         `qosctl_monasca_tokens_total 12`,
@@ -80,6 +83,13 @@ func TestSecretsAreMaskedByTheirValues(t *testing.T) {
 		text := "it said " + secret + " and " + string(marshal(t, []string{"x" + secret + "y"}))
 		bundletest.Scan(t, "the text", m.Text([]byte(text)), planted)
 		bundletest.Scan(t, "the JSON", m.JSON(marshal(t, map[string]string{"text": secret})), planted)
+		var read struct{ Text string }
+		if out := m.JSON(marshal(t, map[string]string{"text": "x " + secret})); json.Unmarshal(out, &read) != nil || strings.Contains(read.Text, secret) {
+			t.Errorf("the JSON says %s", out)
+		}
+		if out := m.Text(fmt.Appendf(nil, "msg=%q", "x "+secret)); strings.Contains(string(out), strings.Trim(strconv.Quote(secret), `"`)) {
+			t.Errorf("the line of a log says %s", out)
+		}
 	}
 	if got := string(m.Text([]byte("http://h:1 of admin"))); got != "http://h:1 of admin" {
 		t.Errorf("what is no secret is masked: %s", got)

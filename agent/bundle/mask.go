@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -40,16 +42,21 @@ func NewMasker(values ...string) *Masker {
 	return m
 }
 
-// add takes a value in, as it is, escaped for JSON and URLs, and in base64.
+// add takes a value in, as it is, escaped for JSON (as pages are and as we are), lines of a log, YAML and URLs, and in base64.
 func (m *Masker) add(v string) {
 	v = strings.TrimSpace(v)
 	if len(v) < shortest {
 		return
 	}
 	forms := []string{v, url.QueryEscape(v), url.PathEscape(v), base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v))}
-	if quoted, err := json.Marshal(v); err == nil {
-		forms = append(forms, strings.Trim(string(quoted), `"`))
+	var plain bytes.Buffer
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false)
+	quoted, err := json.Marshal(v)
+	if err = errors.Join(err, e.Encode(v)); err == nil { // a text always can be written
+		forms = append(forms, inner(string(quoted)), inner(strings.TrimSpace(plain.String())))
 	}
+	forms = append(forms, inner(strconv.Quote(v)), strings.ReplaceAll(v, "'", "''"))
 	for _, f := range forms {
 		if !slices.Contains(m.values, f) {
 			m.values = append(m.values, f)
@@ -57,6 +64,9 @@ func (m *Masker) add(v string) {
 	}
 	slices.SortFunc(m.values, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
 }
+
+// inner is what stands between two quotation marks.
+func inner(quoted string) string { return quoted[1 : len(quoted)-1] }
 
 // AddFile takes in what a file of secrets holds: the whole of it, each line, and in JSON each text that is no address or name.
 func (m *Masker) AddFile(path string) error {
@@ -128,8 +138,8 @@ var (
 	pairs = regexp.MustCompile(`(?i)([\w.-]*(?:` + secretWords + `)[\w.-]*|\b(?:` + strings.Join(wholeKeys, "|") + `))(\\*["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"|\\+"[^"\\\n]*\\+"|'[^'\n]*'|[^\s"',;&}\])\\]+)`)
 	// schemes stand before the credentials of a header.
 	schemes = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{4,}`)
-	// userinfo finds the credentials of a URL.
-	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s"'@]+@`)
+	// userinfo finds the credentials of a URL, up to the last @: a password may have one.
+	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s"']+@`)
 	// pem finds private keys.
 	pem = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`)
 )

@@ -298,3 +298,34 @@ func TestToldIterationsCountOnce(t *testing.T) {
 		t.Errorf("%+v", shown)
 	}
 }
+
+// Whatever times are told, an iteration lies between the job's submission and now: one that ended in the year 9999 would be taken for all that come.
+func TestToldTimesAreThoseOfARunThatCanHaveBeen(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	now := since.Add(time.Hour)
+	at := func(seconds int) time.Time { return since.Add(time.Duration(seconds) * time.Second) }
+	for name, c := range map[string][2][2]time.Time{
+		"as it was":            {{at(10), at(50)}, {at(10), at(50)}},
+		"a clock that is fast": {{at(3620), at(3660)}, {at(3560), at(3600)}},
+		"a clock that is slow": {{at(-400), at(-360)}, {at(3560), at(3600)}},
+		"it began before":      {{at(-100), at(50)}, {at(0), at(50)}},
+		"the end of time":      {{at(10), time.Unix(253402300799, 0)}, {at(0), at(3600)}},
+		"the begin of time":    {{time.Unix(1, 0), time.Unix(2, 0)}, {at(3599), at(3600)}},
+		"from begin to end":    {{time.Unix(1, 0), time.Unix(253402300799, 0)}, {at(0), at(3600)}},
+	} {
+		got := word{Started: c[0][0], Finished: c[0][1]}.plausible(since, now)
+		if !got.Started.Equal(c[1][0]) || !got.Finished.Equal(c[1][1]) {
+			t.Errorf("%s: %s to %s", name, got.Started, got.Finished)
+		}
+	}
+	n, _ := oldNode(t)
+	j := launchedJob(launchedChronos, qos.Chronos)
+	j.spec().Submitted = time.Now().Add(-time.Minute)
+	if err := n.agent.hear(j, word{Kind: wordUpdate, Started: time.Now(), Finished: time.Unix(253402300799, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if u := j.row.Local.Heard.Update; u.Finished.After(time.Now()) || u.Started.Before(j.spec().Submitted) {
+		t.Errorf("it is kept as %s to %s", u.Started, u.Finished)
+	}
+}

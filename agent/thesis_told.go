@@ -39,6 +39,18 @@ type word struct {
 	Host     string    `json:"host,omitempty"`    // update
 }
 
+// plausible moves an iteration that was told to where it can have been: it had ended when it was told, and had not before the job was there, whatever
+// the host's clock, or somebody who is not the job, says. How long it took is left as it is, as far as that can be.
+func (w word) plausible(since, now time.Time) word {
+	if took := w.Finished.Sub(w.Started); w.Finished.After(now) || w.Finished.Before(since) {
+		w.Finished, w.Started = now, now.Add(-max(0, took))
+	}
+	if w.Started.Before(since) {
+		w.Started = since
+	}
+	return w
+}
+
 // heard is what is known of a job by the protocol alone.
 type heard struct {
 	Begun  time.Time `json:"begun,omitzero"`   // Marathon: when it came to our ears that an execution had begun anew
@@ -134,6 +146,7 @@ func (a *Agent) hear(j *job, w word) error {
 	}
 	switch w.Kind {
 	case wordUpdate:
+		w = w.plausible(j.spec().Submitted, now)
 		j.note(now, "told", "an iteration on %s has ended, after %.0f s", orElse(w.Host, "an unnamed host"), w.Finished.Sub(w.Started).Seconds())
 		t.Update, t.At = w, now
 	case wordBegin:

@@ -142,11 +142,11 @@ func (a *Agent) pass(w http.ResponseWriter, r *http.Request, m gossip.Member, pa
 
 // answerUnowned answers for a job whose node is not there: reading is by the table, and a cancel is noted for whoever takes it over.
 func (a *Agent) answerUnowned(w http.ResponseWriter, r *http.Request, row qos.Record, h func(http.ResponseWriter, *http.Request, *job)) {
-	switch r.Method {
-	case http.MethodGet:
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		h(w, r, a.shadow(row))
 		return
-	case http.MethodDelete:
+	case r.Pattern == "DELETE /v1/jobs/{job}" && !row.Status.Steward.Attached: // a detach is no cancel, and who attached a job did not submit it
 		if err := a.cancelRow(row); err != nil {
 			answerError(w, err)
 			return

@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"qosctl/agent/api"
+	"qosctl/qos"
 )
 
 // apart are two nodes, the first of which has a job of /team's, and the second one's network address.
@@ -96,5 +98,41 @@ func TestWhatIsPassedOnIsBounded(t *testing.T) {
 	}
 	if status, text := send("POST", "/v1/jobs/"+idA+"/checkpoints", io.NopCloser(io.LimitReader(body, smallBody+1))); !strings.Contains(text, codeBusy) {
 		t.Errorf("a large body without a place: %d %s", status, text)
+	}
+}
+
+// Of a job whose node is away only a cancel can be noted, and only of one that was submitted: to detach is not to cancel, and an app that was attached
+// is its owner's to end.
+func TestAJobThatWasAttachedIsNotCancelledWhileItsNodeIsAway(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1, nil)
+	a := c.nodes[0].agent
+	put := func(id, name string, attached bool) {
+		t.Helper()
+		spec := qos.Spec{ID: id, Name: name, Framework: qos.Marathon, CPUs: 0.1, Submitted: time.Now(), QoS: qos.QoS{Duration: 1, Deadline: qos.Deadline{After: time.Minute}}}
+		st := qos.Status{Phase: qos.PhaseRunning, Since: time.Now(), Owner: "away", Epoch: 1, Steward: qos.Stewardship{Attached: attached, Adopted: attached}}
+		if _, err := a.cluster.mesh.Put(qos.Record{Spec: spec, Status: st}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(idA, "/theirs", true)
+	put(idB, "/ours", false)
+	h := a.adminRoutes()
+	for _, x := range []struct {
+		method, path string
+		want         int
+		intent       qos.Intent
+	}{
+		{"DELETE", "/v1/jobs/" + idA, http.StatusConflict, qos.IntentNone},
+		{"DELETE", "/v1/attach/" + idA, http.StatusConflict, qos.IntentNone},
+		{"DELETE", "/v1/attach/" + idB, http.StatusConflict, qos.IntentNone},
+		{"HEAD", "/v1/jobs/" + idB, http.StatusOK, qos.IntentNone},
+		{"DELETE", "/v1/jobs/" + idB, http.StatusOK, qos.IntentCancel},
+	} {
+		status, body := ask(t, h, x.method, x.path, "", "")
+		st, _ := c.nodes[0].shared(x.path[len(x.path)-len(idA):])
+		if status != x.want || st.Intent != x.intent {
+			t.Errorf("%s %s: %d, want %d, with intent %q, want %q: %s", x.method, x.path, status, x.want, st.Intent, x.intent, body)
+		}
 	}
 }

@@ -22,12 +22,13 @@ func (a *Agent) postDrain(w http.ResponseWriter, r *http.Request) {
 	var d api.Drain
 	var m gossip.Member
 	err := readBody(w, r, &d)
+	if err == nil {
+		err = boundReason(d.Reason)
+	}
 	switch {
 	case err != nil:
 	case a.cluster == nil:
 		err = refuse(codeConflict, "this agent is alone: its jobs have nowhere to go")
-	case len(d.Reason) > maxReason:
-		err = refuse(codeInvalid, "reason: longer than %d bytes", maxReason)
 	default:
 		var ok bool
 		if m, ok = a.cluster.member(d.Node); !ok {

@@ -95,13 +95,21 @@ func orElse(s, other string) string {
 	return s
 }
 
-// maxReason bounds why something is on hold, in bytes.
+// maxReason bounds why something is done, in bytes: it is kept with the job, or told to all nodes.
 const maxReason = 200
 
+func boundReason(why string) error {
+	if len(why) > maxReason {
+		return refuse(codeInvalid, "reason: longer than %d bytes", maxReason)
+	}
+	return nil
+}
+
 func (a *Agent) holdKey(h api.Hold) (string, error) {
+	if err := boundReason(h.Reason); err != nil {
+		return "", err
+	}
 	switch {
-	case len(h.Reason) > maxReason:
-		return "", refuse(codeInvalid, "reason: longer than %d bytes", maxReason)
 	case h.All && h.Node == "" && h.Job == "":
 		return holdAll, nil
 	case h.Node != "" && !h.All && h.Job == "":

@@ -37,6 +37,9 @@ type relocation struct {
 func (a *Agent) postMigrate(w http.ResponseWriter, r *http.Request, j *job) {
 	var body api.Migrate
 	err := readBody(w, r, &body)
+	if err == nil {
+		err = boundReason(body.Reason)
+	}
 	var to gossip.Member
 	var how string
 	if err == nil {

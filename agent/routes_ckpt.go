@@ -17,7 +17,11 @@ import (
 
 func (a *Agent) postCheckpoint(w http.ResponseWriter, r *http.Request, j *job) {
 	var body api.CheckpointRequest
-	if err := readBody(w, r, &body); err != nil {
+	err := readBody(w, r, &body)
+	if err == nil {
+		err = boundReason(body.Reason)
+	}
+	if err != nil {
 		answerError(w, err)
 		return
 	}

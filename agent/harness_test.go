@@ -59,7 +59,7 @@ func (p *fakePort) Look(_ context.Context, spec qos.Spec) (sight, error) {
 	if !ok {
 		return sight{}, fmt.Errorf("look: %w", framework.ErrNotFound)
 	}
-	return sight{ID: id}, nil
+	return sight{ID: id, Secret: envSecret(map[string]string{framework.EnvSecret: p.secrets[id]})}, nil
 }
 
 func (p *fakePort) Start(context.Context, string) error {

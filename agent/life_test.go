@@ -158,6 +158,14 @@ func TestLostStoreIsRebuiltFromWhatRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other, err := api.NewStandin(idA, api.Options{Address: filepath.Join(n.cfg.RunDir, standinSocket), Token: "somebody-elses-secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if resp, err := other.Claim(t.Context(), api.Claim{Task: "t1", Spec: carried}); err == nil || !strings.Contains(err.Error(), "with that secret") || n.agent.jobs.get(idA) != nil {
+		t.Errorf("who does not have the secret that the framework gave to the job's tasks took it over: %+v, %v", resp, err)
+	}
 	resp, err := s.Claim(t.Context(), api.Claim{Task: "t1", Spec: carried})
 	if err != nil || resp.Verdict != verdictRun {
 		t.Fatalf("claim: %+v, %v", resp, err)

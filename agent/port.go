@@ -36,6 +36,7 @@ type sight struct {
 	Active  bool     // a task is running or queued
 	Tasks   []string // ids of tasks, where the framework tells them
 	Lost    []string // those of them that it has lost sight of
+	Secret  []byte   // hash of the secret that its tasks are given; nil: none
 
 	On map[string]string // hosts of those, where the framework tells them
 

@@ -39,7 +39,7 @@ func (p *chronosPort) Look(ctx context.Context, spec qos.Spec) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	s := sight{ID: job.JobID, CPUs: job.CPUs, Stopped: job.Disabled, Active: !activity.Idle(), Owner: job.Owner, Succeeded: job.SuccessCount}
+	s := sight{ID: job.JobID, CPUs: job.CPUs, Stopped: job.Disabled, Active: !activity.Idle(), Owner: job.Owner, Succeeded: job.SuccessCount, Secret: envSecret(job.Env)}
 	if s.ID == "" && thesis.Launched(spec.ID, job.Command, job.Env) {
 		s.ID = spec.ID
 	}

@@ -41,7 +41,7 @@ func (p *marathonPort) Look(ctx context.Context, spec qos.Spec) (sight, error) {
 	}
 	s := sight{
 		ID: app.Labels[labelJob], CPUs: app.CPUs, Stopped: app.Instances == 0, Active: app.Staged+app.Running > 0, Tasks: []string{},
-		On: map[string]string{},
+		On: map[string]string{}, Secret: envSecret(app.Env),
 	}
 	if s.ID == "" && thesis.Launched(spec.ID, app.Cmd, app.Env) {
 		s.ID = spec.ID

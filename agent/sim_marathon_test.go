@@ -240,7 +240,7 @@ func (p *simPort) Look(ctx context.Context, spec qos.Spec) (s sight, err error) 
 		if err != nil {
 			return err
 		}
-		s = sight{ID: a.spec.ID, CPUs: a.cpus, Tasks: []string{}}
+		s = sight{ID: a.spec.ID, CPUs: a.cpus, Tasks: []string{}, Secret: hashSecret(a.secret)}
 		if t := a.task; t != nil {
 			s.Active, s.Tasks = !t.lost, []string{t.id}
 			if t.lost {

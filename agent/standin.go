@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if spec.ID != id || !uuidPattern.MatchString(id) {
 		return nil, refuse(codeInvalid, "spec: it is of job %q, not %q", spec.ID, id)
 	}
-	if err := a.vouched(ctx, spec); err != nil {
+	if err := a.vouched(ctx, spec, secret); err != nil {
 		return nil, err
 	}
 	list, err := a.engines.containers(ctx)
@@ -126,9 +127,17 @@ func (a *Agent) unknown(id string) error {
 	return nil
 }
 
-// vouched checks a spec that did not come by way of submit: its framework must know the job, and it must be one that could have been
-// submitted.
-func (a *Agent) vouched(ctx context.Context, spec qos.Spec) error {
+// envSecret is the hash of the secret in the environment that a framework gives to a job's tasks; nil: there is none.
+func envSecret(env map[string]string) []byte {
+	if secret := env[framework.EnvSecret]; secret != "" {
+		return hashSecret(secret)
+	}
+	return nil
+}
+
+// vouched checks a spec that did not come by way of submit: its framework must know the job, and have given this secret to its tasks, and it must be
+// one that could have been submitted. Whoever is on this node may say that he is a job's task.
+func (a *Agent) vouched(ctx context.Context, spec qos.Spec, secret string) error {
 	p := a.ports[spec.Framework]
 	if p == nil || spec.CPUs <= 0 || spec.QoS.Duration <= 0 || spec.QoS.Deadline.IsZero() || spec.Framework == qos.Chronos && spec.Iterations <= 0 {
 		return refuse(codeInvalid, "spec: it is not one of a job that was submitted")
@@ -142,6 +151,8 @@ func (a *Agent) vouched(ctx context.Context, spec qos.Spec) error {
 		return refuse(codeForbidden, "%s does not know %s as job %s", spec.Framework, spec.Name, spec.ID)
 	case err != nil:
 		return refuse(codeFramework, "%s does not vouch for %s: %s", spec.Framework, spec.Name, err) // 502: the stand-in asks again
+	case subtle.ConstantTimeCompare(s.Secret, hashSecret(secret)) != 1:
+		return refuse(codeForbidden, "no job %s with that secret", spec.ID)
 	}
 	return nil
 }

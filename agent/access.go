@@ -122,7 +122,7 @@ func tenantRoutes(r *http.Request) bool {
 // an operator's, or a tenant's for that tenant's jobs.
 func (a *Agent) guard(next http.Handler) http.Handler {
 	hosts := a.hosts()
-	limit, turn := newRates(perSecond, burst), newTurns()
+	limit, strangers, turn := newRates(perSecond, burst), newWide(), newTurns()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del(forwardedHeader) // peers have an address of their own
 		if err := admissible(r, hosts); err != nil {
@@ -147,6 +147,11 @@ func (a *Agent) guard(next http.Handler) http.Handler {
 			answerError(w, err)
 			return
 		}
+		if who.name == "" && !strangers.allow(r) {
+			w.Header().Set("Retry-After", "1")
+			answerError(w, refuse(codeBusy, "without a token, more than %d questions a second from one address, or %d in all, for which others are asked", wideEach, wideAll))
+			return
+		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	})
 }
@@ -164,7 +169,7 @@ func (a *Agent) authenticate(r *http.Request) (who identity, err error) {
 		return who, nil
 	}
 	alive := r.URL.Path == "/v1/health" || r.URL.Path == "/v1/ready"
-	if reads && (a.cfg.Access.Reads == readsOpen && r.URL.Path != "/v1/doctor" || alive) { // it asks others at our expense, and tells a stranger what is weak
+	if reads && (a.cfg.Access.Reads == readsOpen && !costly(r) || alive) {
 		return who, nil
 	}
 	return who, refuse(codeForbidden, "%s over the network needs a token or a client's certificate", r.Method).

@@ -98,14 +98,28 @@ func (x *Examiner) Run(ctx context.Context, probes []Probe) []api.Check {
 	}
 	var all []api.Check
 	for i, p := range probes {
-		select {
-		case list := <-answers[i]:
-			all = append(all, list...)
-		case <-late.Done():
-			all = append(all, p.Entry.fault(p.Of, "it was looked at for "+within.String()+" and more, without an end", late.Err(), ""))
+		list, ended := await(late, answers[i])
+		if !ended {
+			list = []api.Check{p.Entry.fault(p.Of, "it was looked at for "+within.String()+" and more, without an end", late.Err(), "")}
 		}
+		all = append(all, list...)
 	}
 	return all
+}
+
+// await waits for a probe's findings. Those that are there count, however late it is: another probe may have been waited for.
+func await(late context.Context, answer <-chan []api.Check) (list []api.Check, ended bool) {
+	select {
+	case list = <-answer:
+		return list, true
+	case <-late.Done():
+	}
+	select {
+	case list = <-answer:
+		return list, true
+	default:
+		return nil, false
+	}
 }
 
 // begin starts a look, unless the same one of an earlier examination has not ended.

@@ -24,7 +24,7 @@ var imports = map[string][]string{
 	"agent":                 {"*"},
 	"agent/api":             {"qos"},
 	"agent/bundle":          {},
-	"agent/doctor":          {"qos", "agent/api", "cgroup", "ckpt", "container/docker", "framework", "framework/*", "gossip", "monasca"},
+	"agent/doctor":          {"qos", "agent/api", "agent/pki", "cgroup", "ckpt", "container/docker", "framework", "framework/*", "gossip", "monasca"},
 	"agent/history":         {"qos", "agent/api"},
 	"agent/page":            {},
 	"agent/peer":            {"qos", "agent/pki"},

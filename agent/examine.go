@@ -100,6 +100,7 @@ func (e examination) probes() []doctor.Probe {
 	list = append(list, e.cluster()...)
 	list = append(list, doctor.Clock())
 	list = append(list, e.disks()...)
+	list = append(list, e.certificates()...)
 	return append(list, e.rights()...)
 }
 
@@ -211,6 +212,20 @@ func (e examination) disks() []doctor.Probe {
 		}
 	}
 	return append(list, doctor.Disk{Entry: doctor.DiskCheckpoints, Dir: e.cfg.checkpoints(), Want: want}.Probe())
+}
+
+func (e examination) certificates() (list []doctor.Probe) {
+	t, c := e.cfg.TLS, e.cfg.Cluster
+	if t.CertFile != "" {
+		list = append(list, doctor.Certificate{Key: "tls.cert_file", Cert: t.CertFile, Priv: t.KeyFile}.Probe())
+	}
+	if c.KeyFile != "" && c.CertFile != "" {
+		list = append(list, doctor.Certificate{Key: "cluster.cert_file", Cert: c.CertFile, Priv: c.CertKeyFile, CA: c.CAFile}.Probe())
+	}
+	if len(list) == 0 {
+		list = append(list, doctor.Skip(doctor.Certificates, "the network address speaks no TLS, and peers are known by the cluster's key, if there are any"))
+	}
+	return list
 }
 
 func (e examination) rights() (list []doctor.Probe) {

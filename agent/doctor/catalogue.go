@@ -57,6 +57,11 @@ var (
 	DiskData        = Entry{"disk.data", "room and inodes of `data_dir`", "less than 1 GiB or 5 % is free", "less than 64 MiB, or 1,000 inodes, are free", "remove old checkpoints (qosctl checkpoints) or give it a bigger disk"}
 	DiskCheckpoints = Entry{"disk.checkpoints", "room for checkpoints", "less than twice the memory of the largest job here, or 1 GiB, is free", "less than 64 MiB are free", "checkpoint.dir on a bigger disk, checkpoint.keep lower, or qosctl checkpoints remove"}
 
+	Certificates = Entry{
+		"tls.certificates", "the certificates of `tls.cert_file` and, with an authority of the site's own between agents, of `cluster.cert_file`, with their keys", "one ends within two weeks",
+		"one has ended, can't be read, or is not of the authorities in `cluster.ca_file`", "issue it anew (qosctl tls issue NODE --node --force) and replace both files: the agent reads them by itself",
+	}
+
 	RightsSecrets = Entry{"rights.secrets", "each file with a secret that the configuration names", "its group may read it, or it is another user's", "it can't be read, others may read it, or group or others may write it", "chown root and chmod 0600"}
 	RightsConfig  = Entry{"rights.config", "the configuration file and its directory", "others may read it", "others may write it", "chown root and chmod 0640; the directory 0755"}
 	RightsDirs    = Entry{"rights.dirs", "`data_dir`, `run_dir` and the checkpoints' directory", "others may read the checkpoints: memory of processes is in them", "others may write one", "chmod 0711 data_dir, 0755 run_dir, 0700 the checkpoints"}
@@ -79,6 +84,7 @@ func Checks() []Entry {
 		PortBind, ClusterKey, ClusterPeers, PortReach,
 		ClockPeers, ClockSync,
 		DiskData, DiskCheckpoints,
+		Certificates,
 		RightsConfig, RightsSecrets, RightsDirs, RightsSockets, RightsHelper, RunCommand,
 	}
 }

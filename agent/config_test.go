@@ -265,3 +265,26 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// A secret that stands where its hash, or its file, belongs is not repeated.
+func TestFaultsOfTheConfigurationTellNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2-hunter2-hunter2"
+	c := Default()
+	c.Access.Tokens = map[string]TokenConfig{"a": {Hash: secret, Operator: true}}
+	c.TokenFile, c.Cluster.KeyFile, c.TLS.KeyFile, c.Monasca.CredentialsFile, c.Mesos.MasterPasswordFile = secret, secret, secret, secret, secret
+	c.Frameworks = map[string]FrameworkConfig{"m": {Type: "marathon", URLs: []string{"http://u:" + secret + "@h"}, PasswordFile: secret, TokenFile: secret, CredentialsFile: secret}}
+	err := c.Validate()
+	if err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("%v", err)
+	}
+	for _, key := range []string{"access.tokens.a.hash: ", "token_file: ", "cluster.key_file: ", "tls.key_file: ", "monasca.credentials_file: ", "frameworks.m.password_file: "} {
+		if !strings.Contains(err.Error(), key) {
+			t.Errorf("%s is not named: %v", key, err)
+		}
+	}
+	c.TokenFile = "/etc//token"
+	if err := c.Validate(); !strings.Contains(err.Error(), "/etc//token") {
+		t.Errorf("a path is not shown: %v", err)
+	}
+}

@@ -95,9 +95,19 @@ type problems []error
 
 func (p *problems) add(key string, value any, text string) {
 	if s, ok := value.(string); ok {
-		value = strconv.Quote(s)
+		value = strconv.Quote(withoutSecret(key, s))
 	}
 	*p = append(*p, fmt.Errorf("%s: %s (got %v)", key, text, value))
+}
+
+// withoutSecret is a value as an error may show it: who writes a secret where its hash or its file belongs does not find it in the log.
+func withoutSecret(key, value string) string {
+	hash := strings.HasSuffix(key, ".hash") && !strings.HasPrefix(value, hashPrefix)
+	file := slices.ContainsFunc(secretKeys, func(end string) bool { return strings.HasSuffix(key, end) }) && !path.IsAbs(value) && !strings.HasPrefix(value, credentialPrefix)
+	if value != "" && (hash || file) {
+		return Masked
+	}
+	return value
 }
 
 func (p *problems) check(ok bool, key string, value any, text string) {

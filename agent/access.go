@@ -86,6 +86,12 @@ func sees(ctx context.Context, tenant string) bool {
 	return tenant == who.tenant || strings.HasPrefix(who.tenant, "/") && strings.HasPrefix(tenant, who.tenant+"/")
 }
 
+// isStranger says whether a request came over the network from whom nobody knows.
+func isStranger(ctx context.Context) bool {
+	who, network := ctx.Value(identityKey{}).(identity)
+	return network && who.name == ""
+}
+
 // maySubmit refuses a tenant a job that would not be its own, or a name that a job of others has, which it could replace.
 func (a *Agent) maySubmit(ctx context.Context, spec *qos.Spec) error {
 	if !sees(ctx, spec.Tenant) {
@@ -122,7 +128,8 @@ func tenantRoutes(r *http.Request) bool {
 // an operator's, or a tenant's for that tenant's jobs.
 func (a *Agent) guard(next http.Handler) http.Handler {
 	hosts := a.hosts()
-	limit, strangers, turn := newRates(perSecond, burst), newWide(), newTurns()
+	limit, strangers := newRates(perSecond, burst), newWide()
+	turn := map[bool]*turns{false: newTurns(), true: newTurns()} // of strangers, and of those who are known: neither keep the others out
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del(forwardedHeader) // peers have an address of their own
 		if err := admissible(r, hosts); err != nil {
@@ -134,13 +141,6 @@ func (a *Agent) guard(next http.Handler) http.Handler {
 			answerError(w, refuse(codeBusy, "more than %d requests a second from one address", perSecond))
 			return
 		}
-		leave, ok := turn.take(w, r)
-		if !ok {
-			w.Header().Set("Retry-After", "5")
-			answerError(w, refuse(codeBusy, "too many requests from one address, or in all, are being answered"))
-			return
-		}
-		defer leave()
 		who, err := a.authenticate(r)
 		noteWho(w, who) // of a tenant that is refused too
 		if err != nil {
@@ -152,6 +152,13 @@ func (a *Agent) guard(next http.Handler) http.Handler {
 			answerError(w, refuse(codeBusy, "without a token, more than %d questions a second from one address, or %d in all, for which others are asked", wideEach, wideAll))
 			return
 		}
+		leave, ok := turn[who.name != ""].take(w, r)
+		if !ok {
+			w.Header().Set("Retry-After", "5")
+			answerError(w, refuse(codeBusy, "too many requests from one address, or in all, are being answered"))
+			return
+		}
+		defer leave()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	})
 }

@@ -75,6 +75,7 @@ type Agent struct {
 	launches                           launches      // that the thesis' launcher has announced
 	historiesKept                      time.Time     // by the sampling loop alone
 	viewers                            chan struct{} // a place for each stream of events
+	strangeViewers                     chan struct{} // likewise, for those of strangers
 	frameMu                            sync.Mutex    // held while a frame is made
 	frame                              *frame        // what viewers of the cluster saw last
 	snapshot                           atomic.Pointer[snapshot]
@@ -108,7 +109,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
 		file: o.File, examining: make(chan struct{}, 1),
-		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{},
+		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), strangeViewers: make(chan struct{}, maxStrange), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{},
 		tested: make(chan struct{}), recovered: make(chan struct{}), rate: ckpt.NewRate(int64(cfg.Checkpoint.RateMB) * 1e6), moveCost: moveCost, masterPoll: masterEvery,
 	}
 	a.listen = a.listenAll

@@ -108,7 +108,7 @@ func (s *shares) leave(who string) {
 	s.freed = make(chan struct{})
 }
 
-// turns bound the requests over the network that are answered at once, and, apart from them, those that last: streams, and waiting for a
+// turns bound the requests over the network that are answered at once, of strangers and of those who are known each for themselves, and, apart from them, those that last: streams, and waiting for a
 // change. Prometheus' scrapes have bounds of their own (metricsPage), so that they go on whatever else is asked.
 type turns struct{ short, long *shares }
 

@@ -1,8 +1,12 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 )
 
 // A stranger can't have checkpoints read from the disks.
@@ -47,5 +51,63 @@ func TestStrangersHaveOthersAskedNowAndThen(t *testing.T) {
 				t.Errorf("then %s with token %q: %d %s", c.path, c.token, status, body)
 			}
 		}
+	}
+}
+
+// Strangers who read slowly, or watch, from however many addresses, keep out strangers alone.
+func TestStrangersDoNotTakeThePlacesOfThoseWhoAreKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := &Agent{cfg: Default(), tokens: tokens{sha256.Sum256([]byte(operatorToken)): {name: "root", operator: true}}}
+		slow := make(chan struct{})
+		h := a.guard(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if isStranger(r.Context()) {
+				<-slow
+			}
+		}))
+		send := func(from int, token string) int {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/node", nil)
+			r.Host, r.RemoteAddr = "localhost", fmt.Sprintf("192.0.2.%d:1", from)
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		for i := range 64 {
+			go send(i, "")
+		}
+		synctest.Wait()
+		if status := send(100, ""); status != http.StatusTooManyRequests {
+			t.Errorf("one stranger more: %d", status)
+		}
+		if status := send(0, operatorToken); status != http.StatusOK {
+			t.Errorf("an operator: %d", status)
+		}
+		close(slow)
+	})
+	a := &Agent{viewers: make(chan struct{}, maxViewers), strangeViewers: make(chan struct{}, maxStrange)}
+	var ends []func()
+	for range maxStrange {
+		done, ok := a.takeView(true)
+		if !ok {
+			t.Fatal("no place")
+		}
+		ends = append(ends, done)
+	}
+	if _, ok := a.takeView(true); ok {
+		t.Error("strangers watch by all places")
+	}
+	done, ok := a.takeView(false)
+	if !ok {
+		t.Fatal("an operator can't watch")
+	}
+	done()
+	for _, done := range ends {
+		done()
+	}
+	if len(a.viewers) != 0 || len(a.strangeViewers) != 0 {
+		t.Errorf("%d and %d places are still taken", len(a.viewers), len(a.strangeViewers))
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 const (
 	maxViewers = 64 // streams at once, of all kinds
+	maxStrange = 48 // of these, of those whom nobody knows
 	viewEvery  = 2 * time.Second
 	viewMany   = 250                    // jobs that changed: for each so many it is looked a step less often
 	viewSettle = 250 * time.Millisecond // what changes together is sent together
@@ -29,10 +30,8 @@ type viewer struct {
 }
 
 // view begins a stream, if there are not too many; done must be called at its end.
-func (a *Agent) openView(w http.ResponseWriter) (v *viewer, done func(), ok bool) {
-	select {
-	case a.viewers <- struct{}{}:
-	default:
+func (a *Agent) openView(w http.ResponseWriter, r *http.Request) (v *viewer, done func(), ok bool) {
+	if done, ok = a.takeView(isStranger(r.Context())); !ok {
 		w.Header().Set("Retry-After", "10")
 		answerError(w, refuse(codeBusy, "%d streams of events are open, more than that this agent does not serve", maxViewers).hint("GET /v1/jobs and GET /v1/jobs/{job}/history say the same once"))
 		return nil, nil, false
@@ -41,7 +40,31 @@ func (a *Agent) openView(w http.ResponseWriter) (v *viewer, done func(), ok bool
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	return &viewer{w: w, rc: http.NewResponseController(w)}, func() { <-a.viewers }, true
+	return &viewer{w: w, rc: http.NewResponseController(w)}, done, true
+}
+
+// takeView takes a place for a stream of events, until done is called.
+func (a *Agent) takeView(stranger bool) (done func(), ok bool) {
+	places := []chan struct{}{a.viewers}
+	if stranger {
+		places = []chan struct{}{a.strangeViewers, a.viewers}
+	}
+	var taken []chan struct{}
+	done = func() {
+		for _, p := range taken {
+			<-p
+		}
+	}
+	for _, p := range places {
+		select {
+		case p <- struct{}{}:
+			taken = append(taken, p)
+		default:
+			done()
+			return nil, false
+		}
+	}
+	return done, true
 }
 
 // send writes one event; "" is none, just a sign of life.
@@ -63,7 +86,7 @@ func (v *viewer) send(kind string, data any) error {
 
 // jobEvents streams what becomes of a job. It ends when the job is not this node's any more: the client asks again, and gets to its new owner.
 func (a *Agent) jobEvents(w http.ResponseWriter, r *http.Request, j *job) {
-	v, done, ok := a.openView(w)
+	v, done, ok := a.openView(w, r)
 	if !ok {
 		return
 	}
@@ -148,7 +171,7 @@ func (n *newsOf) next() (news api.JobNews, rev uint64, live, gone bool) {
 
 // clusterEvents streams what becomes of all jobs and nodes.
 func (a *Agent) clusterEvents(w http.ResponseWriter, r *http.Request) {
-	v, done, ok := a.openView(w)
+	v, done, ok := a.openView(w, r)
 	if !ok {
 		return
 	}

@@ -86,6 +86,12 @@ func sees(ctx context.Context, tenant string) bool {
 	return tenant == who.tenant || strings.HasPrefix(who.tenant, "/") && strings.HasPrefix(tenant, who.tenant+"/")
 }
 
+// isTenant says whether a request is a tenant's.
+func isTenant(ctx context.Context) bool {
+	who, network := ctx.Value(identityKey{}).(identity)
+	return network && who.name != "" && !who.operator
+}
+
 // isStranger says whether a request came over the network from whom nobody knows.
 func isStranger(ctx context.Context) bool {
 	who, network := ctx.Value(identityKey{}).(identity)

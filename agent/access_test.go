@@ -227,6 +227,11 @@ func TestATenantSeesAndChangesOnlyItsOwn(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", c.what, status, body, c.status)
 		}
 	}
+	for ref, want := range map[string]int{"0000": 404, idA: 404, idB: 200} { // both begin so
+		if status, body := ask(t, h, "GET", "/v1/jobs/"+ref, otherToken, ""); status != want {
+			t.Errorf("asked for %s: %d %s, want %d", ref, status, body, want)
+		}
+	}
 	if n.agent.jobs.get(idA).status().Phase.Terminal() {
 		t.Error("the team's job was ended")
 	}

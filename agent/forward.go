@@ -43,6 +43,9 @@ func (a *Agent) withJob(h func(http.ResponseWriter, *http.Request, *job)) http.H
 				return
 			}
 		}
+		if err != nil && isTenant(r.Context()) {
+			err = noJob(ref) // that several begin so would tell of others'
+		}
 		if err != nil {
 			answerError(w, err)
 			return

@@ -22,6 +22,7 @@ const columns = [
   { key: "node", title: "Node", by: (j) => j.owner ?? "" },
 ];
 
+const nodeCount = (n) => `${n} ${n === 1 ? "node" : "nodes"}`;
 const batch = 60; // rows that are made at once
 
 // overview shows the cluster's jobs and nodes; it returns what ends it.
@@ -162,7 +163,7 @@ export function overview(main) {
     const items = [
       ["Live jobs", String(jobs.size), ""], ["On plan", String(count.good), "good"], ["Over", String(count.over), "over"],
       ["Under or late", String(count.bad), "bad"], ["Waiting", String(count.idle), "idle"],
-      ["CPUs allocated", cpus(allocated), "", `of ${cpus(total)}`], ["CPUs free", cpus(free), "", cluster ? `on ${cluster.nodes.filter((n) => n.state === "alive").length} nodes` : ""],
+      ["CPUs allocated", cpus(allocated), "", `of ${cpus(total)}`], ["CPUs free", cpus(free), "", cluster ? `on ${nodeCount(cluster.nodes.filter((n) => n.state === "alive").length)}` : ""],
       ["Next deadline", Number.isFinite(next) ? span(next) : "\u2013", "", nextJob?.name ?? ""],
     ];
     const share = (n) => (jobs.size ? percent(n / jobs.size) : "");
@@ -209,7 +210,7 @@ export function overview(main) {
     if (news.holds?.all) said.push(`The cluster is on hold: ${news.holds.all}`);
     notice.hidden = said.length === 0;
     put(notice, said.join(" "));
-    put(document.getElementById("about"), `node ${news.node}${cluster.alone ? "" : `, ${cluster.nodes.length} nodes`}`);
+    put(document.getElementById("about"), `node ${news.node}${cluster.alone ? "" : `, ${nodeCount(cluster.nodes.length)}`}`);
     if (news.gone?.length && filter === "ended") fetchEnded();
     if (first) requestAnimationFrame(() => setTimeout(() => performance.mark("jobs"))); // painted
     first = false;

@@ -109,6 +109,9 @@ func (e examination) docker() doctor.Probe {
 	if groups, err := cgroup.New(cgroup.Options{Root: e.cfg.Cgroup.Root, Proc: e.cfg.Cgroup.Proc}); err == nil {
 		d.Cgroups = groups.Mode()
 	}
+	if e.cfg.Checkpoint.Driver != "none" {
+		d.Store = e.cfg.checkpoints()
+	}
 	return d.Probe()
 }
 

@@ -26,6 +26,11 @@ var (
 	}
 	DockerCgroups = Entry{"docker.cgroups", "Docker's cgroup version and driver", "Docker says another version than was found", "", "restart Docker; cgroup.root in the configuration must be what Docker uses"}
 
+	DockerStore = Entry{
+		"docker.store", "whether the checkpoints have a file system of their own", "they are on the one that Docker's containers are on: the kernel writes a job's images to the disk while the job is to go on", "",
+		"mount a file system of its own, or a tmpfs, at checkpoint.dir (empty: data_dir/checkpoints): docs/checkpoints.md, Where they are kept",
+	}
+
 	CRIUVersion = Entry{"criu.version", "CRIU and its version", "it is missing, or older than 3.11: jobs are resized in place only", "", "install criu (Debian: apt-get install criu), 4.2 or newer where jobs have IP sockets"}
 	CRIUCheck   = Entry{"criu.check", "`criu check`, where no agent answers and the caller is root", "the kernel lacks what CRIU needs", "", "the text names it; a kernel of the distribution's has it"}
 	SelfTest    = Entry{"checkpoint.selftest", "each step of the agent's last self-test: a tiny container is started, checkpointed and restored", "a step failed", "", "qosctl doctor --again runs it anew"}
@@ -76,7 +81,7 @@ func Checks() []Entry {
 		AgentAnswers, AgentConfig, AgentVersion, AgentMode, AgentStore,
 		KernelVersion, KernelRestore,
 		CgroupHierarchy, CgroupCPU, CgroupWrite,
-		DockerAnswers, DockerLive, DockerCgroups, DockerRuntime,
+		DockerAnswers, DockerLive, DockerCgroups, DockerRuntime, DockerStore,
 		CRIUVersion, CRIUCheck, SelfTest, Driver,
 		MesosAgent, MesosAttr, MesosMaster,
 		FrameworkAnswers, FrameworkLogin, FrameworkVersion,

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"qosctl/agent/api"
 	"qosctl/cgroup"
@@ -23,6 +24,7 @@ type Docker struct {
 	Runtime string      // name by which our OCI runtime is registered
 	Wanted  bool        // the runtime is wanted, whatever its driver
 	Program string      // this program: the runtime is to be the same; "": not compared
+	Store   string      // directory of the checkpoints; "": there are none
 }
 
 // Probe asks Docker about itself.
@@ -51,7 +53,7 @@ func (d Docker) look(ctx context.Context) []api.Check {
 	if v, ok := parseVersion(is.API); ok && v.before(version{1, 41}) {
 		list[0] = DockerAnswers.warn(d.Address, fmt.Sprintf("Docker %s speaks API %s only, older than any that this was tested on", is.Version, is.API), nil, "Docker 20.10 or newer")
 	}
-	return append(list, liveRestore(is), d.cgroups(is), d.runtime(is))
+	return append(list, liveRestore(is), d.cgroups(is), d.runtime(is), d.store(is))
 }
 
 func liveRestore(is docker.Daemon) api.Check {
@@ -97,6 +99,27 @@ func (d Docker) runtime(is docker.Daemon) api.Check {
 		return DockerRuntime.warn("", path+" is registered, and another build than this agent", nil, "qosctl oci-runtime install, which replaces it in one step")
 	}
 	return DockerRuntime.ok("", "%s is registered, and of this build", path)
+}
+
+// store sees whether the checkpoints are on the file system that Docker's containers are on.
+func (d Docker) store(is docker.Daemon) api.Check {
+	switch {
+	case d.Store == "":
+		return DockerStore.skip("", "there are no checkpoints on this node")
+	case !strings.HasPrefix(is.Storage, "overlay"):
+		return DockerStore.skip(d.Store, "Docker's storage driver "+is.Storage+" does not write a whole file system back when a container ends")
+	}
+	same, err := sameFileSystem(d.Store, is.Root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return DockerStore.skip(d.Store, "it can't be compared from here: "+err.Error())
+	case err != nil:
+		return DockerStore.warn(d.Store, "it can't be seen on which file system it is", err, "")
+	case same:
+		return DockerStore.warn(d.Store, "the checkpoints are on the same file system as Docker's containers: a job's images are written to the disk while the job is to go on",
+			fmt.Errorf("when the overlay of a container that has ended is unmounted, the kernel writes back the whole file system below it, that of %s", is.Root), "")
+	}
+	return DockerStore.ok(d.Store, "on another file system than Docker's containers (%s)", is.Root)
 }
 
 // digest is of a program's bytes.

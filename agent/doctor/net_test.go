@@ -110,6 +110,36 @@ func TestDocker(t *testing.T) {
 	wants(t, only(t, probe("")), api.LevelSkipped, "engine.docker")
 }
 
+func TestCheckpointsBesideDocker(t *testing.T) {
+	t.Parallel()
+	root, own := t.TempDir(), small(t, "size=1m")
+	below := filepath.Join(root, "checkpoints")
+	if err := os.Mkdir(below, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	probe := func(storage, store string) Probe {
+		return Docker{Address: dockerd(t, "1.45", map[string]any{"DockerRootDir": root, "Driver": storage}), Store: store}.Probe()
+	}
+	for _, storage := range []string{"overlay2", "overlayfs"} {
+		wants(t, named(t, DockerStore, probe(storage, below)), api.LevelWarning, "the same file system", "that of "+root, "checkpoint.dir", "tmpfs")
+		wants(t, named(t, DockerStore, probe(storage, own)), api.LevelOK, "another file system", root)
+	}
+	wants(t, named(t, DockerStore, probe("vfs", below)), api.LevelSkipped, "vfs")
+	wants(t, named(t, DockerStore, probe("overlay2", "")), api.LevelSkipped, "no checkpoints")
+	wants(t, named(t, DockerStore, probe("overlay2", filepath.Join(root, "none"))), api.LevelSkipped, "no such file")
+}
+
+func TestMountsAreFoundByTheirIDs(t *testing.T) {
+	t.Parallel()
+	// Two subvolumes of one btrfs: stat tells two devices, mountinfo one.
+	mounts := []byte("29 1 0:26 /@ / rw,relatime shared:1 - btrfs /dev/vda2 rw\n31 29 0:26 /@var /var rw - btrfs /dev/vda2 rw\n32 29 8:1 / /boot rw - ext4 /dev/vda1 rw\n")
+	for id, want := range map[string]string{"29": "0:26", "31": "0:26", "32": "8:1", "3": "", "": ""} {
+		if got := mountDevice(mounts, id); got != want {
+			t.Errorf("mount %q is of %q, want %q", id, got, want)
+		}
+	}
+}
+
 func TestFrameworks(t *testing.T) {
 	t.Parallel()
 	good := serve(t, map[string]string{"/v2/info": `{"name":"marathon","version":"1.11.0","elected":true}`})

@@ -17,6 +17,8 @@ type Daemon struct {
 	CgroupVersion string            // "1" or "2"
 	CgroupDriver  string            // cgroupfs or systemd
 	Runtimes      map[string]string // OCI runtimes: name → program
+	Root          string            // its data directory
+	Storage       string            // storage driver: overlay2, overlayfs, …
 }
 
 // asked is what Describe wants of Docker's client.
@@ -37,7 +39,7 @@ func Describe(ctx context.Context, c asked) (Daemon, error) {
 	}
 	d := Daemon{
 		Version: v.Version, API: v.APIVersion, Live: i.LiveRestoreEnabled, Experimental: i.ExperimentalBuild, CgroupVersion: i.CgroupVersion,
-		CgroupDriver: i.CgroupDriver, Runtimes: map[string]string{},
+		CgroupDriver: i.CgroupDriver, Runtimes: map[string]string{}, Root: i.DockerRootDir, Storage: i.Driver,
 	}
 	for name, r := range i.Runtimes {
 		d.Runtimes[name] = r.Path

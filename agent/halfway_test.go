@@ -53,6 +53,37 @@ func TestHalfACheckpointIsCompleted(t *testing.T) {
 	}
 }
 
+// TestAFrozenJobIsLetGoOn: its checkpoint is whole, and it could not be thawed. That is tried until it runs on; nothing is taken of it meanwhile.
+func TestAFrozenJobIsLetGoOn(t *testing.T) {
+	t.Parallel()
+	k := &fakeKeeper{halfway: fmt.Errorf("%w: Docker is away", ckpt.ErrStopped)}
+	tries := 0
+	k.complete = func(r ckpt.Ref) (ckpt.Manifest, error) {
+		if tries++; tries < 3 {
+			return ckpt.Manifest{}, errors.New("Docker is away")
+		}
+		m := ckpt.Manifest{Job: r.Job, Sequence: r.Sequence, Execution: 1, Incarnation: 1, CPU: time.Second, Kept: true, Container: ckpt.Container{ID: containerID(r.Job, 1, 1)}}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.list, k.halfway = append(k.list, m), nil
+		return m, nil
+	}
+	n := testDocker(t, k, nil)
+	n.submit(idA, dockerJob(`echo begun; exec sleep 1000`))
+	n.claim(idA, "t1")
+	n.await(idA, "running", func(j api.Job) bool { return j.Progress > 0 })
+	m, err := n.client().Checkpoint(t.Context(), idA, api.CheckpointRequest{})
+	if err != nil || m.Sequence != 1 {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	j := n.agent.jobs.get(idA)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if st := j.status(); tries != 3 || st.Phase != qos.PhaseRunning || st.Saved == nil || st.Saved.Sequence != 1 || j.live.saving {
+		t.Errorf("after %d tries: %+v", tries, st)
+	}
+}
+
 // earlyExit says that a container has ended when a test sends its exit.
 type earlyExit struct {
 	engine

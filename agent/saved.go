@@ -212,6 +212,9 @@ func (a *Agent) checkpoint(j *job, reason string, done func(ckpt.Manifest, error
 	l.saving, l.checkpointed = true, time.Now()
 	a.spawn(func(ctx context.Context) {
 		m, err := a.engines.keeper.Take(ctx, o)
+		if errors.Is(err, ckpt.ErrStopped) { // it stands frozen
+			m, err = a.untilComplete(ctx, j, m, err)
+		}
 		if ctx.Err() != nil {
 			return
 		}

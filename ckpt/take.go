@@ -19,7 +19,10 @@ const undoTime = 30 * time.Second
 // killTime is how long processes that were told to die may take to give their memory back.
 const killTime = 5 * time.Second
 
-var errLimit = errors.New("its time limit has passed")
+var (
+	errLimit  = errors.New("its time limit has passed")
+	errFrozen = errors.New("its images are complete, and it stands frozen")
+)
 
 // taking is a checkpoint in the making.
 type taking struct {
@@ -36,8 +39,8 @@ type taking struct {
 }
 
 // Take checkpoints a container. When it returns the images and the writable layer are complete, and the container has exited, or runs on if
-// o.Keep. After an error that wraps ErrDump or ErrRefused the container runs on as before (a BackError: once more). After ErrStopped it does not, or
-// nobody knows: its images are kept, and Complete is to be called for the checkpoint that is returned.
+// o.Keep. After an error that wraps ErrDump or ErrRefused the container runs on as before (a BackError: once more). After ErrStopped it does not (it
+// may stand frozen), or nobody knows: its images are kept, and Complete is to be called for the checkpoint that is returned.
 func (k *Keeper) Take(ctx context.Context, o Order) (Manifest, error) {
 	t := &taking{k: k, o: o, d: k.chosen(), began: time.Now()}
 	if t.d == nil || k.docker == nil {
@@ -172,7 +175,9 @@ func (t *taking) run(ctx context.Context) error {
 	}
 	t.k.step("dumped")
 	if t.o.Keep {
-		return t.thaw(ctx)
+		if err := t.thaw(ctx); err != nil {
+			return t.stopped(errFrozen, err)
+		}
 	}
 	return nil
 }
@@ -287,19 +292,14 @@ func (k *Keeper) thaw(ctx context.Context, d driver, id string) error {
 	}
 }
 
-// undo thaws the container and removes what was made.
+// undo thaws the container and removes what was made. A container that can't be thawed keeps its plan, for Complete.
 func (t *taking) undo(ctx context.Context, cause error) error {
+	if err := t.thaw(ctx); err != nil { // Docker can't be asked: it may have ended, or stand frozen, and by its plan alone somebody looks after it
+		return t.stopped(cause, err)
+	}
 	err := fmt.Errorf("%w: %w", ErrDump, noSpace(cause))
 	if errors.Is(cause, ErrRefused) {
 		err = cause
-	}
-	if terr := t.thaw(ctx); terr != nil {
-		if !t.o.Keep && inventoried(filepath.Join(t.path, imagesName)) { // it may have ended, and Docker can't be asked
-			return t.stopped(cause, terr)
-		}
-		// The one thing that must not be told as "it runs on".
-		t.k.log.Error("container is left frozen", "container", t.o.Container, "err", terr)
-		err = fmt.Errorf("take checkpoint of container %s: %w; %w", t.o.Container, cause, terr)
 	}
 	if rerr := t.k.store.remove(t.ref.partial()); rerr != nil {
 		err = errors.Join(err, rerr)

@@ -40,9 +40,11 @@ const (
 // end or to undo it.
 type plan struct {
 	State    stage         `json:"state"`
-	Manifest Manifest      `json:"manifest"`        // without Files
-	Group    cgroup.Group  `json:"group"`           // whose counter is read
-	Limit    time.Duration `json:"limit,omitempty"` // of the dump
+	Manifest Manifest      `json:"manifest"`          // without Files
+	Group    cgroup.Group  `json:"group"`             // whose counter is read
+	Limit    time.Duration `json:"limit,omitempty"`   // of the dump
+	Boot     string        `json:"boot,omitempty"`    // of the machine, in which it is being made
+	Written  int64         `json:"written,omitempty"` // bytes of images and layer when they were complete
 }
 
 // encode is v as it stands in its file.

@@ -247,6 +247,13 @@ func (k *Keeper) takeUp(ctx context.Context, e entry) (m Manifest, err error) {
 		k.log.Info("a checkpoint that was just begun is removed", "checkpoint", e.ref.String())
 		return m, k.store.remove(e.name)
 	}
+	if err := k.torn(dir, p); err != nil {
+		if !errors.Is(err, ErrDamaged) {
+			return m, err
+		}
+		k.log.Error("a checkpoint was not on the disk yet when the machine stopped: it is removed", "checkpoint", e.ref.String(), "err", err)
+		return m, k.store.remove(e.name)
+	}
 	if p.State == dumping {
 		if done, err := k.awaitDump(ctx, dir, e, &p); err != nil || !done {
 			return m, err
@@ -284,9 +291,9 @@ func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) 
 			}
 		}
 		_ = os.Remove(filepath.Join(work, "images.link")) // the docker driver's
-		p.State, p.Manifest.Dump = dumped, readDump(work)
+		p.Manifest.Dump = readDump(work)
 		k.log.Info("a checkpoint that outlived its agent is complete", "checkpoint", e.ref.String(), "container", id)
-		return true, writePlan(dir, *p)
+		return true, p.complete(dir)
 	}
 	if !gone {
 		if err := k.release(ctx, id); err != nil {

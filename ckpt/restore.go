@@ -65,6 +65,9 @@ func (k *Keeper) open(ctx context.Context, r Ref, whole bool) (s *source, err er
 		if err == nil && p.State != dumped {
 			err = fmt.Errorf("checkpoint %s: %w: its images are not complete", r, ErrNone)
 		}
+		if err == nil {
+			err = k.torn(s.dir, p)
+		}
 	}
 	if err != nil {
 		s.close()

@@ -68,6 +68,9 @@ func (k *Keeper) describe(ctx context.Context, dir *os.Root, r Ref) (m Manifest,
 	if p.State != dumped {
 		return m, fmt.Errorf("checkpoint %s: %w: its images are not complete", r, ErrNone)
 	}
+	if err = k.torn(dir, p); err != nil {
+		return m, err
+	}
 	m = p.Manifest
 	if err = tidy(dir); err != nil {
 		return m, err

@@ -96,7 +96,7 @@ func (t *taking) begin(ctx context.Context) (leave func(), err error) {
 		return nil, err
 	}
 	memory := resident(k.proc(), t.s.pids)
-	t.plan = plan{State: begun, Group: o.Group, Limit: limit(k.o.DumpTime, memory), Manifest: Manifest{
+	t.plan = plan{State: begun, Group: o.Group, Limit: limit(k.o.DumpTime, memory), Boot: k.boot(), Manifest: Manifest{
 		Version: formatVersion, Job: o.Job, Name: o.Name, Sequence: t.ref.Sequence, Epoch: o.Epoch, Execution: o.Execution, Incarnation: o.Incarnation,
 		Node: k.o.Node, Class: k.Report().Class, Resident: memory, Kept: o.Keep, Allow: o.Allow, Taken: t.began, Reason: o.Reason, Spec: o.Spec,
 		Container: Container{
@@ -166,8 +166,8 @@ func (t *taking) run(ctx context.Context) error {
 			return t.back(ctx, err)
 		}
 	}
-	t.plan.State, t.plan.Manifest.Dump.Whole = dumped, time.Since(t.began)
-	if err = writePlan(t.dir, t.plan); err != nil {
+	t.plan.Manifest.Dump.Whole = time.Since(t.began)
+	if err = t.plan.complete(t.dir); err != nil {
 		if t.o.Keep {
 			return t.undo(ctx, err)
 		}

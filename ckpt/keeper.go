@@ -49,6 +49,7 @@ type Keeper struct {
 	mu     sync.Mutex
 	driver driver // nil: none was chosen
 	report Report
+	swept  time.Time // last look for files of containers that are gone
 }
 
 // Report says which driver was chosen, and what every check found.

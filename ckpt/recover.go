@@ -16,8 +16,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
-
-	"qosctl/container"
 )
 
 // List describes the checkpoints of a job, or of all ("") in order of job and sequence. A partial one has no Files; a damaged one is left out and logged.
@@ -91,7 +89,8 @@ func (k *Keeper) Remove(_ context.Context, r Ref) error {
 	return k.store.remove(name)
 }
 
-// Prune removes the checkpoints of jobs that wanted does not want, and of those it wants all but the newest Keep.
+// Prune removes the checkpoints of jobs that wanted does not want, and of those it wants all but the newest Keep. Now and then it removes what
+// drivers have left of containers that are gone.
 func (k *Keeper) Prune(ctx context.Context, wanted func(job string) bool) error {
 	jobs, err := k.store.jobs()
 	if err != nil {
@@ -107,6 +106,9 @@ func (k *Keeper) Prune(ctx context.Context, wanted func(job string) bool) error 
 			keep = max(1, k.o.Keep)
 		}
 		errs = append(errs, k.pruneJob(job, keep))
+	}
+	if k.sweepDue(time.Now()) {
+		k.sweepConf(ctx)
 	}
 	return errors.Join(errs...)
 }
@@ -373,26 +375,4 @@ func (k *Keeper) release(ctx context.Context, id string) error {
 		return nil
 	}
 	return k.thaw(ctx, newDrivers(k.o)[0], id)
-}
-
-// sweepConf removes configuration and work of containers that are gone.
-func (k *Keeper) sweepConf(ctx context.Context) {
-	for _, dir := range []string{k.o.conf(), k.o.scratch()} {
-		list, err := readDir(k.store.root, dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range list {
-			id := e.Name()
-			if dir == k.o.conf() {
-				id = strings.TrimSuffix(id, filepath.Ext(id))
-			}
-			if _, err := k.o.Engine.Inspect(ctx, id); errors.Is(err, container.ErrNotFound) {
-				if detachBelow(k.store.path(dir+"/"+e.Name())) != nil {
-					continue
-				}
-				_ = k.store.root.RemoveAll(dir + "/" + e.Name()) // tried again at the next start
-			}
-		}
-	}
 }

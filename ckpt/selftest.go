@@ -144,6 +144,11 @@ func (t *selftest) cycle(ctx context.Context, d driver, program string) (err err
 	k := t.k
 	name := "qosctl-selftest-" + strings.ToLower(rand.Text()[:8])
 	dir := filepath.Join(k.o.Dir, k.o.scratch(), name)
+	release, err := k.locks.container(name) // no container has that name: its directory is not swept meanwhile
+	if err != nil {
+		return err
+	}
+	defer release()
 	defer func() { err = errors.Join(err, t.clear(context.WithoutCancel(ctx), dir, d, name+"-1", name+"-2")) }()
 	images, work, again := filepath.Join(dir, imagesName), filepath.Join(dir, workName), filepath.Join(dir, "restore")
 	for _, p := range []string{images, work, again} {

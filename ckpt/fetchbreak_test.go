@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,6 +170,28 @@ func TestCrashBeforeTheRenameIsEndedByRecover(t *testing.T) {
 	}
 	if _, err := b.takeUp(t.Context(), list[0]); err != nil {
 		t.Fatal(err)
+	}
+	same(t, b, r, m)
+}
+
+// TestAFetchIsOnTheDiskBeforeItCountsAsWhole: by fetch.json a crash knows that it is not whole; that is taken away when all else is synced.
+func TestAFetchIsOnTheDiskBeforeItCountsAsWhole(t *testing.T) {
+	t.Parallel()
+	a, b := shelf(t), shelf(t)
+	r, m, sum := stock(t, a, 1)
+	o := order(r, sum)
+	o.Open = from(a, r, nil)
+	var there []string
+	b.hook = func(step string) {
+		if _, err := b.store.root.Lstat(r.fetch() + "/" + fetchName); err == nil {
+			there = append(there, step)
+		}
+	}
+	if _, err := b.Fetch(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(there, []string{"durable"}) {
+		t.Errorf("fetch.json was there at %q", there)
 	}
 	same(t, b, r, m)
 }

@@ -271,17 +271,21 @@ func (f *fetching) finish(ctx context.Context) error {
 	if digest(b) != f.o.Digest {
 		return fmt.Errorf("%w: its manifest was changed on this node", ErrDamaged)
 	}
-	if err := writeWhole(f.dir, sumName, sumLine(b)); err != nil {
-		return err
-	}
-	if err := f.dir.Remove(fetchName); err != nil {
-		return err
-	}
 	names := make([]string, 0, len(f.m.Files))
 	for _, file := range f.m.Files {
 		names = append(names, file.Name)
 	}
 	if err := syncDirs(f.dir, names); err != nil {
+		return err
+	}
+	if err := writeWhole(f.dir, sumName, sumLine(b)); err != nil {
+		return err
+	}
+	f.k.step("durable")
+	if err := f.dir.Remove(fetchName); err != nil { // what is found without it is whole
+		return err
+	}
+	if err := syncPath(f.dir, "."); err != nil {
 		return err
 	}
 	f.k.step("fetched")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -107,6 +108,50 @@ func TestAnErrorOfWaitIsNotTheEnd(t *testing.T) {
 	n.poll("waited for again", func() bool { return f.calls.Load() > 1 })
 	if v := n.await(idA, "running", isRunning); v.Phase != qos.PhaseRunning || v.Index != 1 {
 		t.Errorf("%s (%s), run %d", v.Phase, v.Reason, v.Index)
+	}
+}
+
+// halfDeaf is an engine that can't read standard error at first.
+type halfDeaf struct {
+	container.Engine
+	calls atomic.Int32
+}
+
+func (h *halfDeaf) Logs(ctx context.Context, id string, s container.Stream, offset int64) (io.ReadCloser, error) {
+	if s == container.Stderr && h.calls.Add(1) == 1 {
+		return nil, errors.New("too many open files")
+	}
+	return h.Engine.Logs(ctx, id, s, offset)
+}
+
+// TestAnOutputThatCannotBeReadIsSaidAtOnce: the stand-in is to attach again, and not to wait for what comes on the other one until the job's end.
+func TestAnOutputThatCannotBeReadIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	h := &halfDeaf{}
+	n := testNodeOn(t, nil, func(e engine) engine { h.Engine = e; return h })
+	n.submit(idA, `{"id":"/loud","cmd":"echo out; echo err >&2; exec sleep 1000","cpus":0.2,"mem":32,"qos":{"duration":100,"desv_deadline":0.1,"deadline":600}}`)
+	s, _ := n.claim(idA, "t1")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cursor, got := "", map[string]string{}
+	for streams := 0; got["stderr"] == "" && ctx.Err() == nil; streams++ {
+		stream, err := s.Output(ctx, "t1", cursor)
+		for err == nil {
+			var o api.Output
+			if o, err = stream.Next(ctx); err != nil {
+				break
+			}
+			got[o.Stream] += string(o.Data)
+			if cursor = o.Cursor; got["stderr"] != "" && got["stdout"] != "" {
+				break
+			}
+		}
+		if stream != nil {
+			_ = stream.Close() // all that counts was read
+		}
+	}
+	if got["stdout"] != "out\n" || got["stderr"] != "err\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

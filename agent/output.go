@@ -236,6 +236,7 @@ func (o *outputs) copy(ctx context.Context, c *cursor, id string) error {
 		}
 		if err != nil {
 			errs[i] = err
+			cancel() // the other one would be read to the container's end before anybody learns of this
 			break
 		}
 		wg.Go(func() {

@@ -271,7 +271,7 @@ func (k *Keeper) takeUp(ctx context.Context, e entry) (m Manifest, err error) {
 func (k *Keeper) awaitDump(ctx context.Context, dir *os.Root, e entry, p *plan) (done bool, err error) {
 	base := k.store.path(e.name)
 	work, id := filepath.Join(base, workName), p.Manifest.Container.ID
-	k.awaitDumper(ctx, work, limit(k.o.DumpTime, p.Manifest.Resident))
+	k.awaitWork(ctx, base, work, limit(k.o.DumpTime, p.Manifest.Resident))
 	c, err := k.inspect(ctx, id)
 	gone := errdefs.IsNotFound(err)
 	if err != nil && !gone {
@@ -314,12 +314,12 @@ func (k *Keeper) ends(ctx context.Context, id string, within time.Duration) bool
 	return err == nil
 }
 
-// awaitDumper waits for the process that dumps; one that takes too long is killed.
-func (k *Keeper) awaitDumper(ctx context.Context, work string, most time.Duration) {
+// awaitWork waits for CRIU and runc at work on files below a directory, and for the process that dumps into work; those that take too long are killed.
+func (k *Keeper) awaitWork(ctx context.Context, dir, work string, most time.Duration) {
 	until := time.Now().Add(most)
 	for {
 		p, ours := dumper(work)
-		others := openedBelow(k.proc(), filepath.Dir(work))
+		others := openedBelow(k.proc(), dir)
 		if !ours && len(others) == 0 || ctx.Err() != nil {
 			return
 		}

@@ -162,7 +162,9 @@ func (k *Keeper) clearFormer(ctx context.Context, r Ref, id string) (*Restored, 
 func (k *Keeper) drop(ctx context.Context, id string) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer stop()
-	_ = k.o.Engine.Stop(ctx, id, 0) // most likely it does not run
+	if err := k.o.Engine.Stop(ctx, id, 0); errors.Is(err, container.ErrNotRunning) { // most likely
+		k.endRestore(ctx, id)
+	}
 	if err := k.o.Engine.Remove(ctx, id); err != nil && !errors.Is(err, container.ErrNotFound) {
 		k.log.Warn("remove a container whose restore failed", "container", id, "err", err)
 	}
@@ -303,34 +305,6 @@ func (k *Keeper) place(ctx context.Context, id string) (repaired bool, err error
 	}
 	k.log.Warn("restored processes were in another cgroup: moved", "container", id, "from", own.CPU, "to", want.CPU)
 	return true, nil
-}
-
-// Resumed says what became of the restore of a checkpoint into container id that a former agent began: what Restore, or Back, would have
-// returned had it lived. ErrNone: its processes were never let go.
-func (k *Keeper) Resumed(ctx context.Context, r Ref, id string) (out Restored, err error) {
-	none := fmt.Errorf("restore of %s into %s: %w", r, id, ErrNone)
-	if !validContainer(id) {
-		return out, none
-	}
-	work := filepath.Join(k.store.path(k.o.scratch()), id)
-	var of Ref
-	b, err := os.ReadFile(filepath.Join(work, marker))
-	if err != nil || json.Unmarshal(b, &of) != nil || of != r {
-		return out, none
-	}
-	text, err := os.ReadFile(filepath.Join(work, zeroName))
-	if err != nil {
-		return out, none
-	}
-	zero, err := parseZero(strings.TrimSpace(string(text)))
-	if err != nil {
-		return out, none
-	}
-	out = Restored{Zero: time.Duration(zero), Stats: readRestore(work)}
-	if i, err := k.o.Engine.Inspect(ctx, id); err == nil {
-		out.Group = cgroup.Group{CPU: i.Cgroup.CPUAcct, CPUAcct: i.Cgroup.CPUAcct}
-	}
-	return out, nil
 }
 
 func validContainer(id string) bool {

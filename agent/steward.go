@@ -16,6 +16,7 @@ const startAgain = 5 * time.Second
 // tend does one job's duty towards its framework; the error is noted already.
 func (a *Agent) tend(ctx context.Context, j *job, now time.Time) error {
 	j.mu.Lock()
+	a.voidDelete(j, now)
 	d, p, st := j.steward().Pending, a.ports[j.spec().Framework], *j.status()
 	skip := p == nil || j.gone || j.handing || j.rival != nil || now.Before(j.nextTry) || st.Phase.Terminal() && d == qos.ActNone
 	done := st.Execution == nil || j.live == nil && !j.busy
@@ -60,6 +61,30 @@ func (a *Agent) tried(j *job, now time.Time, err error) {
 	j.tries++
 }
 
+// voidDelete drops the removal of a job that goes on. Who has brought a job to its end decides on it, and the duty counts for itself: it may
+// come to a row that another has written since, at a higher epoch, by which the job is not over. The caller holds j.mu.
+func (a *Agent) voidDelete(j *job, now time.Time) {
+	if j.steward().Pending != qos.ActDelete || j.status().Over() || j.gone || j.rival != nil {
+		return
+	}
+	j.steward().Pending = qos.ActNone
+	j.note(now, "framework", "it was to be removed from %s for an end that another node saw; it goes on", j.spec().Framework)
+	_ = a.save(j) // retried by the sweep
+}
+
+// mayDelete says whether the job of a row is still to be removed as that row stands now: while its framework was asked, the job may have
+// gone on elsewhere. The caller holds j.mu.
+func (a *Agent) mayDelete(j *job) bool {
+	if j.steward().Pending != qos.ActDelete || !j.status().Over() || j.gone || j.rival != nil {
+		return false
+	}
+	if a.cluster == nil {
+		return true
+	}
+	r, known := a.cluster.mesh.Get(j.spec().ID)
+	return !known || a.owned(r) || !r.Status.Newer(*j.status())
+}
+
 // discharge removes the app or job from its framework, if what has its name there is the job.
 func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
 	s, err := p.Look(ctx, *j.spec())
@@ -75,10 +100,14 @@ func (a *Agent) discharge(ctx context.Context, j *job, p port) error {
 		return a.discharged(j, "%s has another by the name %s now: it is left alone", j.spec().Framework, j.spec().Name)
 	}
 	j.mu.Lock()
-	j.steward().Duty++
-	err = a.save(j) // the act is numbered before it is done
+	due := a.mayDelete(j)
+	if due {
+		j.steward().Duty++
+		err = a.save(j) // the act is numbered before it is done
+		due = a.mayDelete(j)
+	}
 	j.mu.Unlock()
-	if err != nil {
+	if err != nil || !due {
 		return err
 	}
 	if c := a.cluster; c != nil && !c.mesh.Settled() { // this process may have been stopped since it looked, and the job be another's

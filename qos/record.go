@@ -47,6 +47,9 @@ type Status struct {
 	Steward Stewardship `json:"steward"`
 }
 
+// Over says whether no more of the job is to be run: its life has ended, or is to end.
+func (s Status) Over() bool { return s.Phase.Terminal() || s.Intent != IntentNone }
+
 // Act is something that is to be done towards the framework.
 type Act string
 

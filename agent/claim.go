@@ -161,7 +161,7 @@ func (a *Agent) obtain(ctx context.Context, r qos.Record, task string) (handover
 	if !a.cluster.mesh.Quorate() {
 		return handover{}, refuse(codeConflict, "node %s, which has the job, is gone, and this agent sees less than half of its peers; ask again", owner)
 	}
-	return handover{Record: a.askReplicas(ctx, r)}, nil
+	return handover{Record: a.askAround(ctx, r)}, nil
 }
 
 // askYield asks the owner of a job to put it aside and hand it over. It says codeConflict while that is under way.
@@ -173,7 +173,7 @@ func (a *Agent) askYield(ctx context.Context, r qos.Record, y yieldRequest) (h h
 	err = a.askPeer(ctx, owner, http.MethodPost, "/peer/v1/jobs/"+url.PathEscape(r.Spec.ID)+"/yield", y, &h)
 	if e, refused := errors.AsType[*peer.StatusError](err); refused && e.Status == http.StatusNotFound {
 		if h.Record, ok = a.cluster.mesh.Get(r.Spec.ID); !ok || h.Record.Status.Owner == owner.Name {
-			return handover{Record: a.askReplicas(ctx, r)}, nil // it knows nothing of the job: its store was lost
+			return handover{Record: a.askAround(ctx, r)}, nil // it knows nothing of the job: its store was lost
 		}
 		return h, refuse(codeConflict, "the job has moved on to node %s; ask again", h.Record.Status.Owner)
 	}
@@ -183,7 +183,17 @@ func (a *Agent) askYield(ctx context.Context, r qos.Record, y yieldRequest) (h h
 	if h.Record.Spec.ID != r.Spec.ID {
 		return h, refuse(codeInternal, "node %s handed over another job", owner.Name)
 	}
+	if e := h.Record.Status.Execution; e != nil && e.Account.Live.Node != owner.Name { // else it knows best itself what it took
+		a.hearSaved(ctx, &h.Record)
+	}
 	return h, nil
+}
+
+// askAround reads the newest that others know of a job whose owner is gone, or has forgotten it, and which checkpoints they have of it.
+func (a *Agent) askAround(ctx context.Context, r qos.Record) qos.Record {
+	r = a.askReplicas(ctx, r)
+	a.hearSaved(ctx, &r)
+	return r
 }
 
 // askReplicas reads the newest that others know of a job whose owner is gone: its account above all.

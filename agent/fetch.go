@@ -21,8 +21,8 @@ import (
 // errUnsealed says that a checkpoint is not durable yet: until then it can't leave its node.
 var errUnsealed = errors.New("it is being sealed there")
 
-// summon brings the checkpoint that a job is to go on from to this node: the one that its row names, else the one with the most progress
-// that anybody has. An error says that it is worth to try again.
+// summon brings the checkpoint that a job is to go on from to this node: a later one than its row names if somebody has it, else that, else
+// the one with the most progress that anybody has. An error says that it is worth to try again.
 func (a *Agent) summon(ctx context.Context, j *job) error {
 	if a.cluster == nil {
 		return nil
@@ -33,11 +33,14 @@ func (a *Agent) summon(ctx context.Context, j *job) error {
 		j.mu.Unlock()
 		return nil
 	}
-	saved, want, execution := *st.Saved, j.row.Local.Restoring, st.Execution.Index
+	saved, known, want, execution := *st.Saved, st.Sequence, j.row.Local.Restoring, st.Execution.Index
 	j.mu.Unlock()
 	here, err := a.candidates(ctx, j)
 	if err != nil {
 		return err
+	}
+	if want == saved.Sequence && a.goesFurther(j, here) {
+		return nil
 	}
 	if slices.ContainsFunc(here, func(m ckpt.Manifest) bool {
 		return m.Sequence == want && (m.Node == saved.Node || want != saved.Sequence)
@@ -45,8 +48,8 @@ func (a *Agent) summon(ctx context.Context, j *job) error {
 		return nil
 	}
 	others, silent := a.askOffers(ctx, j.spec().ID, execution, saved.Node)
-	best := pick(others, saved, want)
-	meant := best != nil && (best.of(saved) || want != saved.Sequence && best.Sequence == want)
+	best := pick(others, saved, known, want)
+	meant := best != nil && (best.follows(saved, known) || best.of(saved) || want != saved.Sequence && best.Sequence == want)
 	if best == nil || silent != nil && !meant {
 		return silent // nobody has any, or the one who had it may answer next time
 	}
@@ -66,6 +69,77 @@ func (a *Agent) summon(ctx context.Context, j *job) error {
 	}
 	a.summoned(j, *best, f)
 	return nil
+}
+
+// goesFurther makes the newest checkpoint here that follows the one that a job's row names the one that it goes on from; false: there is none.
+func (a *Agent) goesFurther(j *job, here []ckpt.Manifest) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	st := j.status()
+	if st.Saved == nil {
+		return false
+	}
+	var best *offer
+	for _, m := range here {
+		o := offer{Sequence: m.Sequence, Execution: m.Execution, Incarnation: m.Incarnation, Node: m.Node, CPU: m.CPU, Bytes: m.Bytes, Taken: m.Taken}
+		whole := m.Node == a.node || len(m.Files) > 0 // one of this node's can be restored before it is sealed
+		if whole && o.follows(*st.Saved, st.Sequence) && (best == nil || o.Sequence > best.Sequence) {
+			best = &o
+		}
+	}
+	if best == nil {
+		return false
+	}
+	j.noteLater(*st.Saved, *best)
+	st.Saved = best.saved()
+	st.Sequence = max(st.Sequence, best.Sequence)
+	j.row.Local.Restoring = best.Sequence
+	_ = a.save(j) // nothing runs yet; a later write has it
+	return true
+}
+
+// saved is what a row says of a checkpoint on offer.
+func (o offer) saved() *qos.Saved {
+	s := &qos.Saved{
+		Node: o.Node, Sequence: o.Sequence, Execution: o.Execution, Incarnation: o.Incarnation, Digest: o.Digest, CPU: o.CPU, Taken: o.Taken, Bytes: o.Bytes,
+	}
+	for _, m := range o.at {
+		if m.Name != o.Node {
+			s.Copies = append(s.Copies, m.Name)
+		}
+	}
+	return s
+}
+
+// noteLater says that a later checkpoint was found than was known. The caller holds j.mu.
+func (j *job) noteLater(known qos.Saved, o offer) {
+	j.note(time.Now(), "checkpoint", "%d of node %s is later than %d, the last that was told of: it is taken", o.Sequence, o.Node, known.Sequence)
+}
+
+// hearSaved has a record of a job that this node is about to have name the newest checkpoint that can be had of what ran last: its owner may
+// have died before its row had gone round, and have left copies. Those that nobody answers for are found by the restore itself.
+func (a *Agent) hearSaved(ctx context.Context, r *qos.Record) {
+	st := &r.Status
+	e := st.Execution
+	if a.engines.keeper == nil || e == nil || st.Over() || st.Steward.Adopted || a.engines.of(&r.Spec, a.cfg.Engine.Images) != a.engines.docker ||
+		slices.ContainsFunc(st.Runs, func(run qos.Run) bool { return run.Index == e.Index }) {
+		return
+	}
+	list, _ := a.askOffers(ctx, r.Spec.ID, e.Index, a.node)
+	list = slices.DeleteFunc(list, func(o offer) bool { return o.Unsealed })
+	own, err := a.offers(ctx, r.Spec.ID, true)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("list checkpoints", "job", r.Spec.Name, "err", err)
+	}
+	for _, o := range own {
+		if !slices.ContainsFunc(list, o.same) {
+			list = append(list, o)
+		}
+	}
+	if o := newest(list, *st); o != nil {
+		a.log.Info("a later checkpoint was found than was told of", "job", r.Spec.Name, "checkpoint", o.Sequence, "node", o.Node)
+		st.Saved, st.Sequence = o.saved(), max(st.Sequence, o.Sequence)
+	}
 }
 
 // fetchFrom gets a checkpoint from one of those that have it.
@@ -112,6 +186,8 @@ func (a *Agent) summoned(j *job, o offer, f ckpt.Fetched) {
 	}
 	if w := j.row.Local.Wish; w > 0 && w != o.Sequence {
 		j.note(time.Now(), "fault", "checkpoint %d, which was asked for, can't be reached; checkpoint %d of node %s is taken", w, o.Sequence, o.Node)
+	} else if w == 0 && o.follows(*st.Saved, st.Sequence) {
+		j.noteLater(*st.Saved, o)
 	} else if w == 0 && !o.of(*st.Saved) {
 		j.note(time.Now(), "fault", "checkpoint %d of node %s can't be reached; checkpoint %d of node %s is taken", st.Saved.Sequence, st.Saved.Node, o.Sequence, o.Node)
 	}

@@ -150,19 +150,59 @@ func (o offer) of(s qos.Saved) bool {
 	return o.Sequence == s.Sequence && o.Node == s.Node && (s.Digest == "" || s.Digest == o.Digest)
 }
 
-// pick chooses the checkpoint that somebody wants, else the one that a row names, else the one with the most progress.
-func pick(list []offer, s qos.Saved, want int) *offer {
-	var best *offer
+// follows says whether an offer is of a later checkpoint of the container that the one in a row was taken of, of which the row has not heard:
+// known is the highest sequence that it knows of, that of one that somebody has discarded too. Of other containers nobody can tell by
+// sequence: two nodes that were parted give the same ones.
+func (o offer) follows(s qos.Saved, known int) bool {
+	return !o.Unsealed && o.Node == s.Node && o.Execution == s.Execution && o.Incarnation == s.Incarnation && o.Sequence > max(s.Sequence, known)
+}
+
+// pick chooses the checkpoint that somebody wants, else the newest that follows the one that a row names, else that, else the one with the
+// most progress.
+func pick(list []offer, s qos.Saved, known, want int) *offer {
 	if want != s.Sequence {
 		if i := slices.IndexFunc(list, func(o offer) bool { return o.Sequence == want }); i >= 0 {
 			return &list[i]
 		}
 	}
-	for i, o := range list {
+	rank := func(o offer) (kind, within int64) {
 		switch {
+		case o.follows(s, known):
+			return 2, int64(o.Sequence)
 		case o.of(s):
-			return &list[i]
-		case best == nil || o.CPU > best.CPU:
+			return 1, 0
+		}
+		return 0, int64(o.CPU)
+	}
+	var best *offer
+	for i, o := range list {
+		if best == nil {
+			best = &list[i]
+			continue
+		}
+		k, w := rank(o)
+		if kb, wb := rank(*best); k > kb || k == kb && w > wb {
+			best = &list[i]
+		}
+	}
+	return best
+}
+
+// newest is the newest checkpoint on offer of what ran last by a status: of the container that lives by it, else of the one that the
+// checkpoint was taken of that it names. nil: there is none of which the status has not heard. What another container of the execution left, in
+// another part of a cluster that was cut, is no successor of it.
+func newest(list []offer, st qos.Status) (best *offer) {
+	e, from := st.Execution, qos.Saved{}
+	if st.Saved != nil && st.Saved.Execution == e.Index {
+		from = *st.Saved
+	}
+	live, saved := e.Account.Live, qos.Incarnation{N: from.Incarnation, Node: from.Node}
+	for i, o := range list {
+		of := qos.Incarnation{N: o.Incarnation, Node: o.Node}
+		heir := of == live && live.N > saved.N
+		switch {
+		case o.Execution != e.Index || !heir && of != saved || o.Sequence <= max(from.Sequence, st.Sequence):
+		case best == nil, cmp.Or(cmp.Compare(o.Incarnation, best.Incarnation), cmp.Compare(o.Sequence, best.Sequence)) > 0:
 			best = &list[i]
 		}
 	}

@@ -33,6 +33,7 @@ func (a *Agent) recall(ctx context.Context, h handover, why string) (*job, error
 		}
 	}
 	a.hearLeft(list, &h.Record)
+	a.hearSaved(ctx, &h.Record)
 	return a.take(ctx, h, why)
 }
 

@@ -276,6 +276,11 @@ func (a *Agent) giveBack(j *job, why string, code int) {
 	st := j.status()
 	account := &st.Execution.Account
 	account.Withdraw()
+	if s := st.Saved; s != nil { // not that of another part of a cluster that was cut, which may have a higher number
+		if from := (qos.Incarnation{N: s.Incarnation, Node: s.Node}); account.Knows(from) {
+			account.Live = from
+		}
+	}
 	j.busy, j.row.Local.Restoring = false, 0
 	if t := j.task(st.Execution.Task); t != nil && t.Exit == nil {
 		t.Exit, t.Cause = &code, why

@@ -113,7 +113,7 @@ func (a *Agent) succeed(ctx context.Context, r qos.Record) error {
 			return err
 		}
 	}
-	h := handover{Record: a.askReplicas(ctx, r)}
+	h := handover{Record: a.askAround(ctx, r)}
 	if !a.bereft(h.Record) {
 		return nil // a replica knew better, or the owner is back
 	}

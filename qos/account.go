@@ -128,6 +128,12 @@ func (a *Account) StartIncarnation(e Entry) Incarnation {
 	return i
 }
 
+// Knows says whether the account has an entry of an incarnation.
+func (a *Account) Knows(i Incarnation) bool {
+	_, ok := a.Entries[i]
+	return ok
+}
+
 // Withdraw takes the live incarnation back, which never ran: the one before it is the live one again.
 func (a *Account) Withdraw() {
 	delete(a.Entries, a.Live)

@@ -79,14 +79,16 @@ type Agent struct {
 	frameMu                            sync.Mutex    // held while a frame is made
 	frame                              *frame        // what viewers of the cluster saw last
 	snapshot                           atomic.Pointer[snapshot]
-	settled                            atomic.Bool      // recovery is over
-	full                               atomic.Bool      // the store could not be written
-	blind                              atomic.Bool      // an engine could not list its containers
-	tested                             chan struct{}    // closed when it is known whether this node can checkpoint
-	recovered                          chan struct{}    // closed when finished is known
-	finished                           []ckpt.Manifest  // checkpoints that an agent before this one took and did not note
-	late                               map[string]*late // by job, where that is not known yet; it changes no more when recovered is closed
-	unsealable                         sync.Map         // ckpt.Ref of checkpoints whose seal was given up: no peer waits for them
+	settled                            atomic.Bool          // recovery is over
+	full                               atomic.Bool          // the store could not be written
+	blind                              atomic.Bool          // an engine could not list its containers
+	tested                             chan struct{}        // closed when it is known whether this node can checkpoint
+	recovered                          chan struct{}        // closed when finished is known
+	finished                           []ckpt.Manifest      // checkpoints that an agent before this one took and did not note
+	late                               map[string]*late     // by job, where that is not known yet; it changes no more when recovered is closed
+	unsealable                         sync.Map             // ckpt.Ref of checkpoints whose seal was given up: no peer waits for them
+	asides                             asideTurns           // containers that are put aside, or taken back by their job
+	unasked                            map[string]time.Time // jobs that nobody knows of whom checkpoints are here, and since when; by the loop of orphans alone
 
 	background sync.WaitGroup
 	spawn      func(func(context.Context))                  // set by Run: starts what Run waits for

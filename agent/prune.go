@@ -69,9 +69,9 @@ func (a *Agent) forget(j *job) {
 func (a *Agent) orphanLoop(ctx context.Context) error {
 	tick := time.NewTicker(max(a.cfg.Run.DetachGrace/3, time.Second))
 	defer tick.Stop()
-	since := map[string]time.Time{} // running containers without a job, and when that was first seen
+	left := map[string]*orphan{} // running containers without a job
 	for {
-		a.tidy(ctx, since)
+		a.tidy(ctx, left)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -80,9 +80,9 @@ func (a *Agent) orphanLoop(ctx context.Context) error {
 	}
 }
 
-// tidy removes ended containers that nobody can want any more, and stops running ones that no job holds: one of a job that the store
+// tidy removes ended containers that nobody can want any more, and puts running ones aside that no job holds: one of a job that the store
 // does not know has the detach grace, in which its stand-in brings the job and gets it back.
-func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
+func (a *Agent) tidy(ctx context.Context, left map[string]*orphan) {
 	list, err := a.engines.containers(ctx)
 	if failed := err != nil; failed != a.blind.Swap(failed) && ctx.Err() == nil {
 		if failed {
@@ -112,28 +112,20 @@ func (a *Agent) tidy(ctx context.Context, since map[string]time.Time) {
 			continue
 		}
 		orphans[c.ID] = true
-		if since[c.ID].IsZero() {
-			since[c.ID] = now
+		o := left[c.ID]
+		if o == nil {
+			o = &orphan{since: now}
+			left[c.ID] = o
 		}
-		if now.Sub(since[c.ID]) > a.cfg.Run.DetachGrace {
-			a.log.Warn("stop a container that no job holds", "container", c.ID)
-			a.spawn(func(ctx context.Context) { a.stopLeft(ctx, c, list) })
+		if now.Sub(o.since) > a.cfg.Run.DetachGrace && o.begin(now) {
+			a.log.Warn("put a container aside that no job holds", "container", c.ID)
+			a.spawn(func(ctx context.Context) { a.putAsideLeft(ctx, c, list, o) })
 		}
 	}
-	for id := range since {
+	for id := range left {
 		if !orphans[id] {
-			delete(since, id)
+			delete(left, id)
 		}
-	}
-}
-
-// stopLeft stops a container that no job holds; what fails is tried again at the next look.
-func (a *Agent) stopLeft(ctx context.Context, c held, all []held) {
-	if err := c.engine.Stop(ctx, c.ID, a.cfg.Run.KillGrace); err != nil {
-		return
-	}
-	if info, err := c.engine.Inspect(ctx, c.ID); err == nil {
-		a.oweLeft(info, all)
 	}
 }
 

@@ -29,8 +29,11 @@ func (a *Agent) recall(ctx context.Context, h handover, why string) (*job, error
 			continue
 		}
 		if c.State == container.Running || a.endedWell(*st, c.Info) {
-			return a.recallRunning(ctx, h, c, why)
+			return a.takeBack(c.ID, func() (*job, error) { return a.recallRunning(ctx, h, c, why) })
 		}
+	}
+	if a.engines.keeper != nil && !isClosed(a.recovered) && a.engines.of(&h.Record.Spec, a.cfg.Engine.Images) == a.engines.docker {
+		return nil, refuse(codeConflict, "what became of this node's checkpoints is being found out; ask again")
 	}
 	a.hearLeft(list, &h.Record)
 	a.hearSaved(ctx, &h.Record)

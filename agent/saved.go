@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"qosctl/ckpt"
@@ -71,7 +72,9 @@ func (a *Agent) pruneSaved(ctx context.Context, now time.Time) {
 	if k == nil || !a.settled.Load() || !isClosed(a.tested) {
 		return
 	}
+	seen := map[string]bool{}
 	err := k.Prune(ctx, func(id string) bool {
+		seen[id] = true
 		j := a.jobs.get(id)
 		if j == nil {
 			return a.savedElsewhere(id, now)
@@ -86,13 +89,28 @@ func (a *Agent) pruneSaved(ctx context.Context, now time.Time) {
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("prune checkpoints", "err", err)
 	}
+	maps.DeleteFunc(a.unasked, func(id string, _ time.Time) bool { return !seen[id] })
+}
+
+// mayBeAsked says whether somebody may still come for the checkpoints of a job that nobody knows: its stand-in, after the store was lost.
+func (a *Agent) mayBeAsked(id string, now time.Time) bool {
+	if removed, err := a.removed(id); err != nil || removed {
+		return err != nil
+	}
+	if a.unasked == nil {
+		a.unasked = map[string]time.Time{}
+	}
+	if a.unasked[id].IsZero() {
+		a.unasked[id] = now
+	}
+	return now.Sub(a.unasked[id]) < keepUnknown
 }
 
 // savedElsewhere says whether the checkpoints here of a job that another node has may be wanted: as copies, or because this node is the
 // one that took them.
 func (a *Agent) savedElsewhere(id string, now time.Time) bool {
 	if a.cluster == nil {
-		return false
+		return a.mayBeAsked(id, now)
 	}
 	if !a.cluster.mesh.Settled() {
 		return true // whose they are is not known yet
@@ -100,7 +118,7 @@ func (a *Agent) savedElsewhere(id string, now time.Time) bool {
 	r, ok := a.cluster.mesh.Get(id)
 	switch {
 	case !ok:
-		return false
+		return a.mayBeAsked(id, now)
 	case r.Status.Phase.Terminal():
 		return r.Status.Saved != nil && now.Sub(r.Status.Ended) < keepCancelled
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"qosctl/agent/api"
-	"qosctl/container"
+	"qosctl/ckpt"
 	"qosctl/framework"
 	"qosctl/qos"
 )
@@ -80,11 +80,28 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if err != nil {
 		return nil, err
 	}
-	here := slices.IndexFunc(list, func(c held) bool { return c.Labels[labelJob] == id && c.State == container.Running })
-	if here < 0 && a.cluster != nil && a.cluster.mesh.Unmet() {
+	here := slices.IndexFunc(list, func(c held) bool { return c.running(id) })
+	if here >= 0 {
+		return a.takeBack(list[here].ID, func() (*job, error) { return a.adoptCarried(&spec, secret, who, list, here, nil) })
+	}
+	if a.cluster != nil && a.cluster.mesh.Unmet() {
 		return nil, refuse(codeConflict, "this agent has met none of its peers yet, who may have the job; ask again")
 	}
-	j := newJob(row{Record: qos.Record{Spec: spec, Status: qos.Status{Phase: qos.PhasePending, Since: time.Now()}}})
+	saved, ok, err := a.leftSaved(ctx, &spec, list)
+	switch {
+	case err != nil:
+		return nil, err
+	case ok:
+		return a.adoptCarried(&spec, secret, who, list, -1, &saved)
+	}
+	return a.adoptCarried(&spec, secret, who, list, -1, nil)
+}
+
+// adoptCarried registers a job by the spec that its task carries, with the container of it that runs here (-1: none does), or else with the
+// checkpoint that it goes on from (nil: none is here).
+func (a *Agent) adoptCarried(spec *qos.Spec, secret string, who caller, list []held, here int, saved *ckpt.Manifest) (*job, error) {
+	id := spec.ID
+	j := newJob(row{Record: qos.Record{Spec: *spec, Status: qos.Status{Phase: qos.PhasePending, Since: time.Now()}}})
 	j.admits(secret)
 	if a.cluster != nil {
 		j.status().Owner = a.node
@@ -108,6 +125,9 @@ func (a *Agent) takeOver(ctx context.Context, id, secret string, carried []byte,
 	if here >= 0 && a.readmit(j, list[here].Info, who) {
 		c := list[here]
 		a.spawn(func(ctx context.Context) { a.hold(ctx, j, c.engine, c.ID) })
+	}
+	if saved != nil {
+		a.readmitSaved(j, *saved, list)
 	}
 	return j, a.save(j)
 }

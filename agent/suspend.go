@@ -182,9 +182,19 @@ func (a *Agent) backAgain(j *job, l *live, back *ckpt.BackError) {
 	}
 }
 
+// allowed is what jobs allow CRIU to do here.
+func (a *Agent) allowed() ckpt.Allow {
+	c := a.cfg.Checkpoint
+	allow := ckpt.Allow{FileLocks: c.FileLocks, TCPEstablished: c.TCP == "keep", TCPClose: c.TCP == "close"}
+	if c.Volumes != "refuse" {
+		allow.Volumes = c.Volumes
+	}
+	return allow
+}
+
 // orderOf says what to checkpoint. The caller holds j.mu.
 func (a *Agent) orderOf(j *job, l *live, keep bool) (ckpt.Order, error) {
-	e, c := j.status().Execution, a.cfg.Checkpoint
+	e := j.status().Execution
 	entry := e.Account.Entries[e.Account.Live]
 	spec, err := json.Marshal(j.spec())
 	if err != nil {
@@ -192,11 +202,7 @@ func (a *Agent) orderOf(j *job, l *live, keep bool) (ckpt.Order, error) {
 	}
 	o := ckpt.Order{
 		Job: j.spec().ID, Name: j.spec().Name, Epoch: j.status().Epoch, Execution: e.Index, Incarnation: e.Account.Live.N,
-		Container: l.container, Base: entry.Base, Zero: entry.Zero, Keep: keep, Spec: spec,
-		Allow: ckpt.Allow{FileLocks: c.FileLocks, TCPEstablished: c.TCP == "keep", TCPClose: c.TCP == "close"},
-	}
-	if c.Volumes != "refuse" {
-		o.Allow.Volumes = c.Volumes
+		Container: l.container, Base: entry.Base, Zero: entry.Zero, Keep: keep, Spec: spec, Allow: a.allowed(),
 	}
 	o.After = j.status().Sequence
 	if s := j.status().Saved; s != nil { // by a broadcast, which has no more than that

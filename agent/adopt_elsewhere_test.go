@@ -63,3 +63,34 @@ func TestTasksAreKnownByLabelOrName(t *testing.T) {
 		}
 	}
 }
+
+// An adopted job whose node has lost its store is that node's again: nobody else looks after it.
+func TestAnAdoptedJobThatItsNodeHasForgotten(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2, nil)
+	a := c.nodes[0].agent
+	spec := launchedJob(launchedChronos, qos.Chronos).row.Record.Spec
+	c.port.mu.Lock()
+	c.port.jobs[spec.Name] = spec.ID
+	c.port.mu.Unlock()
+	if err := a.takeLaunched(spec, sight{ID: spec.ID, CPUs: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	c.until("the other node knows it", func() bool { _, ok := c.nodes[1].shared(spec.ID); return ok })
+	j := a.jobs.get(spec.ID)
+	j.mu.Lock()
+	j.gone = true
+	before := j.status().Epoch
+	j.mu.Unlock()
+	a.jobs.remove(spec.ID)
+	if err := a.store.drop(spec.ID); err != nil {
+		t.Fatal(err)
+	}
+	c.until("its node has it again", func() bool { return a.jobs.get(spec.ID) != nil })
+	j = a.jobs.get(spec.ID)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if st := j.status(); !j.steward().Adopted || st.Owner != "n0" || st.Epoch != before+1 || st.Phase != qos.PhasePending {
+		t.Errorf("%+v", st)
+	}
+}

@@ -14,11 +14,14 @@ import (
 // forgotten says whether the table has a job as this node's that this node does not know: then nobody else looks after it.
 func (a *Agent) forgotten(r qos.Record) bool {
 	over := r.Status.Phase.Terminal() && r.Status.Steward.Pending == qos.ActNone
-	return r.Status.Owner == a.node && a.jobs.get(r.Spec.ID) == nil && !over && !r.Status.Steward.Adopted
+	return r.Status.Owner == a.node && a.jobs.get(r.Spec.ID) == nil && !over
 }
 
 // recall makes a job this node's again, at the next epoch. A container of it that runs is held; without one its run counts as lost.
 func (a *Agent) recall(ctx context.Context, h handover, why string) (*job, error) {
+	if h.Record.Status.Steward.Adopted { // Mesos holds its container: the next look at what Mesos runs here finds it, or books its end
+		return a.take(ctx, h, why)
+	}
 	list, err := a.engines.containers(ctx)
 	if err != nil {
 		return nil, refuse(codeConflict, "what runs here is not known yet: %s; ask again", err)

@@ -30,8 +30,12 @@ func (a *Agent) drop(ctx context.Context, eng engine, id string) {
 	}
 }
 
-// expire forgets jobs that ended long ago, or that are too many, with all that they left.
+// expire forgets jobs that ended long ago, or that are too many, with all that they left. A job that is forgotten is so in the whole cluster,
+// for good: while this node may not have heard yet that one goes on elsewhere, none is.
 func (a *Agent) expire(now time.Time) {
+	if a.cluster != nil && !a.cluster.mesh.Settled() {
+		return
+	}
 	type old struct {
 		job   *job
 		ended time.Time
@@ -46,10 +50,28 @@ func (a *Agent) expire(now time.Time) {
 	}
 	slices.SortFunc(list, func(x, y old) int { return y.ended.Compare(x.ended) })
 	for i, o := range list {
-		if i >= keepJobs || now.Sub(o.ended) > keepEnded {
+		if i < keepJobs && now.Sub(o.ended) <= keepEnded {
+			continue
+		}
+		o.job.mu.Lock()
+		contested := a.contested(o.job)
+		o.job.mu.Unlock()
+		if !contested {
 			a.forget(o.job)
 		}
 	}
+}
+
+// contested says whether another node has claimed a job of this one, whether or not that was looked into. The caller holds j.mu.
+func (a *Agent) contested(j *job) bool {
+	if j.rival != nil {
+		return true
+	}
+	if a.cluster == nil {
+		return false
+	}
+	r, known := a.cluster.mesh.Get(j.spec().ID)
+	return known && !a.owned(r) && r.Status.Newer(*j.status())
 }
 
 // forget removes a job and its containers from this node.

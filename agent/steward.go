@@ -75,14 +75,7 @@ func (a *Agent) voidDelete(j *job, now time.Time) {
 // mayDelete says whether the job of a row is still to be removed as that row stands now: while its framework was asked, the job may have
 // gone on elsewhere. The caller holds j.mu.
 func (a *Agent) mayDelete(j *job) bool {
-	if j.steward().Pending != qos.ActDelete || !j.status().Over() || j.gone || j.rival != nil {
-		return false
-	}
-	if a.cluster == nil {
-		return true
-	}
-	r, known := a.cluster.mesh.Get(j.spec().ID)
-	return !known || a.owned(r) || !r.Status.Newer(*j.status())
+	return j.steward().Pending == qos.ActDelete && j.status().Over() && !j.gone && !a.contested(j)
 }
 
 // discharge removes the app or job from its framework, if what has its name there is the job.

@@ -14,8 +14,11 @@ import (
 type table struct {
 	mesh
 
-	mu  sync.Mutex
-	has qos.Record
+	unsettled bool
+
+	mu      sync.Mutex
+	has     qos.Record
+	removed []string
 }
 
 func (m *table) Put(r qos.Record) (qos.Record, error) {
@@ -31,7 +34,14 @@ func (m *table) Get(string) (qos.Record, bool) {
 	return m.has, true
 }
 
-func (*table) Settled() bool { return true }
+func (m *table) Settled() bool { return !m.unsettled }
+
+func (m *table) Remove(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.removed = append(m.removed, id)
+	return nil
+}
 
 // lookPort does something while it is asked for a job.
 type lookPort struct {
@@ -100,6 +110,40 @@ func TestARemovalHoldsForTheRowThatItWasDecidedOn(t *testing.T) {
 			defer j.mu.Unlock()
 			if c.kept && c.heard != nil && j.steward().Pending != qos.ActNone {
 				t.Errorf("%s is still to be done", j.steward().Pending)
+			}
+		})
+	}
+}
+
+// A node that comes back after a week with a job that it brought to its end does not have it forgotten everywhere while it goes on elsewhere.
+func TestAnEndedJobIsForgottenOnlyIfItGoesOnNowhere(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	at := func(owner string, epoch uint64, phase qos.Phase) qos.Record {
+		return qos.Record{Spec: qos.Spec{ID: idA, Name: "/a"}, Status: qos.Status{Phase: phase, Owner: owner, Epoch: epoch, Ended: now.Add(-keepEnded - time.Hour)}}
+	}
+	for name, c := range map[string]struct {
+		has       qos.Record
+		rival     *rival
+		unsettled bool
+		gone      bool
+	}{
+		"it has ended":                        {has: at("n0", 5, qos.PhaseCompleted), gone: true},
+		"it is not known yet what peers know": {has: at("n0", 5, qos.PhaseCompleted), unsettled: true},
+		"another has claimed it":              {has: at("n1", 9, qos.PhaseRunning)},
+		"a claim is being looked into":        {has: at("n0", 5, qos.PhaseCompleted), rival: &rival{Record: at("n1", 9, qos.PhaseRunning)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := &table{has: c.has, unsettled: c.unsettled}
+			s, _ := openTestStore(t, t.TempDir())
+			a := &Agent{node: "n0", log: slog.New(slog.DiscardHandler), store: s, cluster: newCluster(m, nil), jobs: &jobs{byID: map[string]*job{}}}
+			j := newJob(row{Record: at("n0", 5, qos.PhaseCompleted)})
+			j.rival = c.rival
+			a.jobs.add(j)
+			a.expire(now)
+			if gone := a.jobs.get(idA) == nil; gone != c.gone || (len(m.removed) > 0) != c.gone {
+				t.Errorf("forgotten here: %t, everywhere: %v, want %t", gone, m.removed, c.gone)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -248,6 +249,10 @@ func (a *Agent) postCopy(w http.ResponseWriter, r *http.Request) {
 		failPeer(w, err)
 		return
 	}
+	if a.engines.keeper == nil {
+		failPeer(w, refuse(codeConflict, "this node keeps no checkpoints"))
+		return
+	}
 	from, ok := a.cluster.member(peer.Caller(r.Context()))
 	if !ok {
 		failPeer(w, refuse(codeConflict, "node %s is not known here yet; ask again", peer.Caller(r.Context())))
@@ -263,13 +268,14 @@ func (a *Agent) postCopy(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		answer.Error = err.Error()
 	} else {
-		a.trimCopies(r.Context(), job)
+		a.trimCopies(r.Context(), job, c.Offer.Sequence)
 	}
 	_ = json.NewEncoder(w).Encode(answer) // a peer that has gone asks again
 }
 
-// trimCopies keeps the newest copies of a job's checkpoints.
-func (a *Agent) trimCopies(ctx context.Context, job string) {
+// trimCopies keeps the newest copies of a job's checkpoints, by their sequence (a clock may have been set back), and in any case the one that
+// was just made.
+func (a *Agent) trimCopies(ctx context.Context, job string, made int) {
 	if a.jobs.get(job) != nil {
 		return // this node has the job by now: its own rules hold
 	}
@@ -278,7 +284,15 @@ func (a *Agent) trimCopies(ctx context.Context, job string) {
 	if err != nil {
 		return // the next copy tries again
 	}
-	slices.SortFunc(list, func(x, y ckpt.Manifest) int { return y.Taken.Compare(x.Taken) })
+	slices.SortFunc(list, func(x, y ckpt.Manifest) int {
+		switch {
+		case x.Sequence == made:
+			return -1
+		case y.Sequence == made:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(y.Execution, x.Execution), cmp.Compare(y.Sequence, x.Sequence))
+	})
 	for _, m := range list[min(len(list), a.cfg.Checkpoint.Keep):] {
 		if err := k.Remove(ctx, ckpt.Ref{Job: m.Job, Sequence: m.Sequence}); err != nil && !errors.Is(err, ckpt.ErrNone) {
 			a.log.Warn("remove a copy", "checkpoint", m.Sequence, "err", err)

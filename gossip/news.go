@@ -189,13 +189,13 @@ func (t *table) hear(n news) bool {
 	old, had := t.news[n.id]
 	if !had && t.rows[n.id] == nil {
 		if t.unknown >= maxUnknown {
-			return true // not kept, but others may have the row
+			return false // what is not kept is not known again when it comes back: passed on, it would go round for ever
 		}
 		t.unknown++
 	}
 	if had {
-		if old.version.writes(n.version) > 0 {
-			n.phase, n.saved = old.phase, old.saved
+		if old.version.writes(n.version) > 0 { // and who said that has the row
+			n.phase, n.saved, n.from = old.phase, old.saved, old.from
 		}
 		n.version = old.version.join(n.version)
 	}

@@ -228,8 +228,11 @@ func TestWhatIsKeptOfUnknownJobsIsBounded(t *testing.T) {
 	t.Parallel()
 	tab := newTable()
 	for i := range maxUnknown + 10 {
-		if !tab.hear(news{id: testID(i), from: "a", version: Version{Epoch: 1, Owner: "a"}}) {
-			t.Fatal("not passed on")
+		n := news{id: testID(i), from: "a", version: Version{Epoch: 1, Owner: "a"}}
+		_, kept := tab.news[n.id]
+		passed := tab.hear(n)
+		if _, now := tab.news[n.id]; passed != (now && !kept) || tab.hear(n) {
+			t.Fatalf("broadcast %d: what is kept is passed on, once; the rest would go round for ever", i)
 		}
 		tab.count(told{testID(-i - 1), figures{1, map[qos.Incarnation]figure{{N: 1, Node: "a"}: {own: 1}}}})
 	}
@@ -395,5 +398,26 @@ func TestWhatIsSoundOfAJobIsNoMixture(t *testing.T) {
 	got, _ := tab.sound("j")
 	if is, _ := tab.view("j"); versionOf(got.Status) != versionOf(is.Status) || got.Status.Phase != is.Status.Phase {
 		t.Errorf("with its row: %+v, not %+v", got.Status, is.Status)
+	}
+}
+
+// Of two broadcasts about a job, each with something newer, the one of the newer status says who has the row.
+func TestWhoHasTheRowIsWhoWroteTheNewerStatus(t *testing.T) {
+	t.Parallel()
+	claim := news{id: "j", from: "owner", version: Version{Epoch: 5, Owner: "owner"}, phase: qos.PhaseRunning}
+	duty := news{id: "j", from: "steward", version: Version{Epoch: 2, Owner: "former", Duty: 9, By: "steward"}, phase: qos.PhaseLost}
+	for name, order := range map[string][]news{"claim first": {claim, duty}, "duty first": {duty, claim}} {
+		tab := newTable()
+		if _, err := tab.merge(liveRow(qos.Record{Spec: qos.Spec{ID: "j"}, Status: qos.Status{Epoch: 1, Owner: "former"}}, nil), start); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range order {
+			if !tab.hear(n) {
+				t.Errorf("%s: %+v is no news", name, n)
+			}
+		}
+		if from, behind := tab.behind("j"); !behind || from != "owner" {
+			t.Errorf("%s: the row is with %q", name, from)
+		}
 	}
 }

@@ -28,8 +28,16 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 		return
 	}
 	if err == nil && exit.Finished.Before(j.live.back) {
-		a.spawn(func(ctx context.Context) { a.watch(ctx, j, eng, id) })
-		return
+		now, is := a.endAfterBack(ctx, eng, id)
+		if !is {
+			a.spawn(func(ctx context.Context) {
+				if pause(ctx, againWatched) {
+					a.watch(ctx, j, eng, id)
+				}
+			})
+			return
+		}
+		exit = now
 	}
 	if j.live.saving { // most likely it is the checkpoint that has ended it: what follows is decided when that is done
 		j.live.ended = &exit
@@ -42,7 +50,7 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 		exit = container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now(), Reason: "its container can't be found"}
 	}
 	halted := ""
-	if stop := j.row.Local.Stop; stop != nil && exit.Finished.After(stop.At) { // else it had ended by itself
+	if stop := j.row.Local.Stop; stop != nil && exit.Finished.After(stop.At.Add(j.live.setBack(time.Now()))) { // else it had ended by itself
 		halted = stop.Why
 		if stop.Save && !j.live.stopping && exit.Code == 0 && !exit.Unknown { // likewise: nobody has carried the order out yet
 			halted = ""
@@ -52,6 +60,39 @@ func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {
 		halted = "nobody saw how its container ended"
 	}
 	a.conclude(j, exit, halted)
+}
+
+// againWatched is the pause before a container is watched again that was restored where it was.
+const againWatched = time.Second
+
+// endAfterBack is the end of a container of which an end was told from before it was restored where it was; false: it runs. Times alone do not
+// tell: the clock may have been set back since.
+func (a *Agent) endAfterBack(ctx context.Context, eng engine, id string) (exit container.Exit, is bool) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	info, err := eng.Inspect(ctx, id)
+	if err != nil || info.State != container.Exited || info.Exit == nil {
+		return exit, false
+	}
+	return *info.Exit, true
+}
+
+// setBack is by how much the clock was set back since this process has carried out the order to stop a container; ≤ 0. By it an end that the
+// order had brought about may seem to be from before.
+func (l *live) setBack(now time.Time) time.Duration {
+	if l.ordered.IsZero() {
+		return 0
+	}
+	return setBackBy(l.ordered, now, now.Sub(l.ordered))
+}
+
+// setBackBy is by how much less the wall clock went on than time did; ≤ 0. A second says nothing.
+func setBackBy(from, to time.Time, elapsed time.Duration) time.Duration {
+	d := to.Round(0).Sub(from.Round(0)) - elapsed
+	if d > -time.Second {
+		return 0
+	}
+	return d
 }
 
 // conclude books the end of the present execution and starts what follows. The caller holds j.mu.
@@ -190,7 +231,7 @@ func (a *Agent) halt(j *job, why string) {
 
 // carryOutStop stops the live container until it has ended. The caller holds j.mu.
 func (a *Agent) carryOutStop(j *job, l *live) {
-	l.stopping = true
+	l.stopping, l.ordered = true, time.Now()
 	if stop := j.row.Local.Stop; stop != nil && stop.Save { // from here on its end is not its own, for the next agent either
 		stop.Save = false
 		_ = a.save(j)

@@ -80,6 +80,7 @@ type live struct {
 	since     time.Time       // held by this agent
 	saving    bool            // it is being checkpointed: its counters are not read meanwhile
 	ended     *container.Exit // it ended while it was being checkpointed
+	ordered   time.Time       // when this process began to stop it
 	back      time.Time       // when it was restored where it was: an end before that is none
 	lost      bool            // its cgroup was removed
 

@@ -141,8 +141,8 @@ func (o owed) key() string { return fmt.Sprintf("%s/%d", o.Job, o.Execution) }
 func (a *Agent) postAccount(w http.ResponseWriter, r *http.Request) {
 	var o owed
 	err := peer.Read(r, &o)
-	if err == nil && o.Job != r.PathValue("job") {
-		err = refuse(codeInvalid, "it is an account of another job")
+	if err == nil && (o.Job != r.PathValue("job") || !o.sane()) {
+		err = refuse(codeInvalid, "it is an account of another job, or none")
 	}
 	if err == nil {
 		err = a.receive(peer.Caller(r.Context()), o)
@@ -152,6 +152,25 @@ func (a *Agent) postAccount(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	peer.Answer(w, http.StatusOK, struct{}{})
+}
+
+// mostCPU bounds what is believed of one figure: nine years, as in the table. More would stand in the account for ever, since the greater wins,
+// and the table would take no row of the job any more.
+const mostCPU = 1 << 58
+
+// sane says whether an account is one that a node could have counted.
+func (o owed) sane() bool {
+	if len(o.Account.Entries) > 4096 {
+		return false
+	}
+	for _, e := range o.Account.Entries {
+		for _, d := range []time.Duration{e.Own, e.Base, e.Zero, e.Borrowed, e.Overhead} {
+			if d < 0 || d > mostCPU {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // receive merges the entries of a node into the account of a job of this one, and is done when that is on disk. It may come twice.

@@ -36,10 +36,12 @@ type yieldRequest struct {
 	Why  string `json:"why"`
 }
 
-// askTime bounds a question to one peer, findTime the search for a job that this node does not know.
+// askTime bounds a question to one peer, findTime the search for a job that this node does not know, hearTime that for later checkpoints of one
+// that was handed over.
 const (
 	askTime  = 5 * time.Second
 	findTime = 10 * time.Second
+	hearTime = 3 * time.Second
 )
 
 // bring makes the job that a stand-in names this node's, if it may be.
@@ -184,7 +186,9 @@ func (a *Agent) askYield(ctx context.Context, r qos.Record, y yieldRequest) (h h
 		return h, refuse(codeInternal, "node %s handed over another job", owner.Name)
 	}
 	if e := h.Record.Status.Execution; e != nil && e.Account.Live.Node != owner.Name { // else it knows best itself what it took
-		a.hearSaved(ctx, &h.Record)
+		within, cancel := context.WithTimeout(ctx, hearTime) // the claim is to come while it is handed to this node
+		defer cancel()
+		a.hearSaved(within, &h.Record)
 	}
 	return h, nil
 }

@@ -113,7 +113,10 @@ func (a *Agent) succeed(ctx context.Context, r qos.Record) error {
 			return err
 		}
 	}
-	h := handover{Record: a.askAround(ctx, r)}
+	h := handover{Record: a.askReplicas(ctx, r)}
+	if h.Record.Status.Saved == nil { // else who restores it asks: it may be the first that nobody was told of, and the run not lost
+		a.hearSaved(ctx, &h.Record)
+	}
 	if !a.bereft(h.Record) {
 		return nil // a replica knew better, or the owner is back
 	}

@@ -55,9 +55,10 @@ func (m mark) retired(now time.Time) bool {
 
 // marks is the set of registers of one node: pure, as table is.
 type marks struct {
-	all   map[string]mark
-	clock uint64
-	hash  uint64 // of those that are not retired
+	all     map[string]mark
+	clock   uint64
+	hash    uint64   // of those that are not retired
+	evicted []string // keys of those that others were put in the place of, until they are stored so
 }
 
 func newMarks() *marks { return &marks{all: map[string]mark{}} }
@@ -99,7 +100,7 @@ func (s *marks) merge(m mark, now time.Time) bool {
 	if had && !m.newer(old) {
 		return false
 	}
-	if !had && (m.retired(now) || len(s.all) >= maxMarks && !s.room()) {
+	if !had && (m.retired(now) || len(s.all) >= maxMarks && !s.room(m)) {
 		return false
 	}
 	s.clock = max(s.clock, m.clock)
@@ -108,19 +109,36 @@ func (s *marks) merge(m mark, now time.Time) bool {
 	return true
 }
 
-// room forgets the mark that has been unset for longest.
-func (s *marks) room() bool {
+// room forgets the mark that has been unset for longest, for one that comes. One that is unset itself, and for longer than all of them, finds
+// none: else two nodes would bring each other for ever what both have no room for.
+func (s *marks) room(coming mark) bool {
 	var oldest mark
 	for _, m := range s.all {
-		if m.unset != nil && (oldest.unset == nil || m.clock < oldest.clock) {
+		if m.unset != nil && (oldest.unset == nil || m.before(oldest)) {
 			oldest = m
 		}
 	}
-	if oldest.unset == nil {
+	if oldest.unset == nil || coming.unset != nil && coming.before(oldest) {
 		return false
 	}
 	delete(s.all, oldest.key)
+	s.evicted = append(s.evicted, oldest.key)
 	return true
+}
+
+// before orders marks of different keys by age, the same on all nodes.
+func (m mark) before(o mark) bool {
+	if m.newer(o) || o.newer(m) {
+		return o.newer(m)
+	}
+	return m.key < o.key
+}
+
+// takeEvicted returns the keys that room was made of since it was asked last.
+func (s *marks) takeEvicted() []string {
+	keys := s.evicted
+	s.evicted = nil
+	return keys
 }
 
 // sweep forgets what was unset long ago; it returns the keys.

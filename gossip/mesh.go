@@ -384,7 +384,15 @@ func (m *Mesh) Mark(key, value string) error {
 
 func (m *Mesh) touchMark(key string) {
 	m.unkept[key] = true
+	m.dropEvicted()
 	m.mark.Store(m.marks.hash)
+}
+
+// dropEvicted has the marks forgotten on disk, too, that others were put in the place of. It is called under mu.
+func (m *Mesh) dropEvicted() {
+	for _, key := range m.marks.takeEvicted() {
+		m.unkept[key] = true
+	}
 }
 
 // Marks are the registers that are set.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,52 @@ func TestMarksAreBounded(t *testing.T) {
 	}
 	if gone := s.sweep(start.Add(tombstoneTTL)); gone != nil {
 		t.Errorf("%v went", gone)
+	}
+}
+
+// Two nodes that each have as many unset marks as may be, and not the same ones, come to the same, and then have nothing more to tell.
+func TestFullMarksComeToTheSame(t *testing.T) {
+	t.Parallel()
+	x, y := newMarks(), newMarks()
+	for i := range maxMarks {
+		for name, s := range map[string]*marks{"x": x, "y": y} {
+			m := mark{key: fmt.Sprint(name, i), clock: uint64(i + 1), node: name, unset: &grave{at: start}}
+			if !s.merge(m, start) {
+				t.Fatalf("%+v finds no room", m)
+			}
+		}
+	}
+	exchange := func() (news int) {
+		for _, way := range [][2]*marks{{x, y}, {y, x}} {
+			for _, m := range maps.Clone(way[0].all) {
+				if way[1].merge(m, start) {
+					news++
+				}
+			}
+		}
+		return news
+	}
+	exchange()
+	exchange()
+	if news := exchange(); news != 0 || x.hash != y.hash || len(x.all) != maxMarks {
+		t.Errorf("%d are still news; %d and %d marks, alike: %t", news, len(x.all), len(y.all), x.hash == y.hash)
+	}
+	for _, m := range x.all {
+		if m.clock <= maxMarks/2 {
+			t.Errorf("%s stays, which was unset longer ago than others", m.key)
+		}
+	}
+	if x.merge(mark{key: "old", clock: 1, node: "x", unset: &grave{at: start}}, start) {
+		t.Error("one that was unset longer ago than all finds room")
+	}
+	gone := x.takeEvicted()
+	for _, key := range gone {
+		if _, there := x.all[key]; there {
+			t.Errorf("%s was forgotten, and is there", key)
+		}
+	}
+	if len(gone) < maxMarks/2 || len(x.takeEvicted()) != 0 {
+		t.Errorf("%d were forgotten", len(gone))
 	}
 }
 

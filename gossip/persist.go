@@ -82,6 +82,7 @@ func (m *Mesh) load() error {
 	}
 	m.root.Store(m.table.root)
 	m.mark.Store(m.marks.hash)
+	m.dropEvicted()
 	return nil
 }
 

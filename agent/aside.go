@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,7 +127,12 @@ func (a *Agent) worthSaving(c held) bool {
 		return true
 	}
 	r, known := a.cluster.mesh.Get(id)
-	return !known || !r.Status.Over()
+	return !known || !r.Status.Over() && !pastExecution(r.Status, ordinal(c.Labels, labelExecution))
+}
+
+// pastExecution says whether an execution of a job has ended.
+func pastExecution(st qos.Status, index int) bool {
+	return st.Execution != nil && st.Execution.Index > index || slices.ContainsFunc(st.Runs, func(r qos.Run) bool { return r.Index == index })
 }
 
 // saveLeft takes the checkpoint of a container that no job holds, which ends it.

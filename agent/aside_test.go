@@ -154,3 +154,42 @@ func TestCheckpointsOfAJobThatNobodyKnows(t *testing.T) {
 		t.Error("those of a job that was removed are kept")
 	}
 }
+
+// Which containers that no job holds are saved before they are stopped.
+func TestWhatIsWorthSaving(t *testing.T) {
+	t.Parallel()
+	tested := make(chan struct{})
+	close(tested)
+	docker, other := &simEngine{name: "docker"}, &simEngine{name: "process"}
+	of := func(e engine, execution string) held {
+		return held{container.Info{ID: "c", Labels: map[string]string{labelJob: idA, labelExecution: execution, labelIncarnation: "1"}}, e}
+	}
+	at := func(phase qos.Phase, execution int) qos.Status {
+		return qos.Status{Phase: phase, Owner: "n1", Execution: &qos.Execution{Index: execution}}
+	}
+	ended := at(qos.PhaseEnded, 2)
+	ended.Runs = []qos.Run{{Index: 2}}
+	for name, c := range map[string]struct {
+		box  held
+		st   qos.Status
+		want bool
+	}{
+		"its execution goes on elsewhere": {of(docker, "2"), at(qos.PhaseRunning, 2), true},
+		"its execution is the last":       {of(docker, "3"), at(qos.PhaseRunning, 2), true},
+		"a later execution runs":          {of(docker, "1"), at(qos.PhaseRunning, 2), false},
+		"its execution has ended":         {of(docker, "2"), ended, false},
+		"its job has ended":               {of(docker, "2"), at(qos.PhaseCompleted, 2), false},
+		"a plain process":                 {of(other, "2"), at(qos.PhaseRunning, 2), false},
+		"it says of no execution":         {of(docker, ""), at(qos.PhaseRunning, 2), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, _ := openTestStore(t, t.TempDir())
+			m := &table{has: qos.Record{Spec: qos.Spec{ID: idA}, Status: c.st}}
+			a := &Agent{node: "n0", store: s, cluster: newCluster(m, nil), tested: tested, engines: engines{docker: docker, keeper: &fakeKeeper{}}}
+			if got := a.worthSaving(c.box); got != c.want {
+				t.Errorf("worth saving: %t", got)
+			}
+		})
+	}
+}

@@ -122,8 +122,7 @@ func (j *job) noteLater(known qos.Saved, o offer) {
 func (a *Agent) hearSaved(ctx context.Context, r *qos.Record) {
 	st := &r.Status
 	e := st.Execution
-	if a.engines.keeper == nil || e == nil || st.Over() || st.Steward.Adopted || a.engines.of(&r.Spec, a.cfg.Engine.Images) != a.engines.docker ||
-		slices.ContainsFunc(st.Runs, func(run qos.Run) bool { return run.Index == e.Index }) {
+	if a.engines.keeper == nil || e == nil || st.Over() || st.Steward.Adopted || a.engines.of(&r.Spec, a.cfg.Engine.Images) != a.engines.docker || pastExecution(*st, e.Index) {
 		return
 	}
 	list, _ := a.askOffers(ctx, r.Spec.ID, e.Index, a.node)

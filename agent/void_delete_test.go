@@ -34,6 +34,8 @@ func (m *table) Get(string) (qos.Record, bool) {
 	return m.has, true
 }
 
+func (*table) Removed(string) bool { return false }
+
 func (m *table) Settled() bool { return !m.unsettled }
 
 func (m *table) Remove(id string) error {

@@ -90,6 +90,7 @@ type EngineConfig struct {
 	Docker       string            `mapstructure:"docker"`        // Docker's address; "": no Docker
 	DockerConfig string            `mapstructure:"docker_config"` // Docker's config.json with credentials for registries; "": none
 	Images       map[string]string `mapstructure:"images"`        // of the process engine: image → directory whose entries are laid over the host's root
+	Helper       string            `mapstructure:"helper"`        // socket of who starts plain processes for a confined agent; "": the agent does
 	MaxLogMB     int               `mapstructure:"max_log_mb"`    // of each output of a plain process that is kept, the newest
 }
 

@@ -119,6 +119,7 @@ func (p *problems) check(ok bool, key string, value any, text string) {
 func (p *problems) engine(e EngineConfig) {
 	p.check(e.Docker == "" || dockerAddress.MatchString(e.Docker), "engine.docker", e.Docker, "must be unix:///PATH, or empty for none")
 	p.absolute("engine.docker_config", e.DockerConfig, false)
+	p.absolute("engine.helper", e.Helper, false)
 	p.check(e.MaxLogMB > 0 && e.MaxLogMB <= maxMB, "engine.max_log_mb", e.MaxLogMB, fmt.Sprintf("must be between 1 and %d", maxMB))
 	for _, image := range slices.Sorted(maps.Keys(e.Images)) {
 		p.check(image != "" && !strings.ContainsAny(image, " \t\n"), "engine.images", image, "an image's name must not be empty or have blanks")

@@ -58,7 +58,7 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 		return e, fmt.Errorf("find cgroups: %w", err)
 	}
 	p, err := process.New(process.Options{
-		Dir: filepath.Join(cfg.DataDir, "containers"), Shim: []string{"/proc/self/exe", "shim"},
+		Dir: cfg.containers(), Shim: shim(), Helper: cfg.Engine.Helper,
 		Cgroups: e.cgroups, CgroupRoot: cfg.Cgroup.Root, Proc: cfg.Cgroup.Proc, CgroupParent: cfg.Cgroup.Parent, Images: cfg.Engine.Images,
 		MaxLog: int64(cfg.Engine.MaxLogMB) << 20, Logger: log,
 	})
@@ -84,6 +84,12 @@ func openEngines(cfg Config, node string, log *slog.Logger) (e engines, err erro
 	})
 	return e, err
 }
+
+// containers is the directory of the process engine's containers.
+func (c Config) containers() string { return filepath.Join(c.DataDir, "containers") }
+
+// shim is the command line of this program as the process engine's shim.
+func shim() []string { return []string{"/proc/self/exe", "shim"} }
 
 // checkpoints is the directory of the checkpoints.
 func (c Config) checkpoints() string {

@@ -246,7 +246,7 @@ func (e examination) rights() (list []doctor.Probe) {
 	if e.agent != nil {
 		list = append(list, doctor.Sockets(filepath.Join(c.RunDir, adminSocket), filepath.Join(c.RunDir, standinSocket)))
 	}
-	return append(list, doctor.Helper(c.Checkpoint.Helper), doctor.Command(c.Run.Command))
+	return append(list, doctor.Helpers(c.Checkpoint.Helper, c.Engine.Helper), doctor.Command(c.Run.Command))
 }
 
 // SameVersion compares the agent's version with that of a program that asks it.

@@ -138,7 +138,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		newValidateCmd(a), newSimulateCmd(a), newAttachCmd(a), newDetachCmd(a), newConfigCmd(a), newVersionCmd(a),
 		newDevCmd(a), newAgentCmd(a), newRunCmd(a), newReleaseCmd(a), newCompletionCmd(a),
 	}
-	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a), newGuardCmd(a), newDumpCmd(a)}
+	hidden := []*cobra.Command{newShimCmd(a), newDevmesosCmd(a), newGuardCmd(a), newDumpCmd(a), newJobCmd(a)}
 	for _, c := range jobs {
 		c.GroupID = groupJobs
 		root.AddCommand(c)

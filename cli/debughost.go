@@ -43,7 +43,7 @@ func hostParts(cfg agent.Config, lines int) []bundle.Part {
 	return []bundle.Part{
 		{Name: "journal.txt", Collect: func(ctx context.Context) ([]byte, error) {
 			return output(ctx, "journalctl", "--no-pager", "--output=short-iso-precise", "--lines="+strconv.Itoa(lines),
-				"--unit=qosctl-agent.service", "--unit=qosctl-dump.socket", "--unit=qosctl-dump@*.service")
+				"--unit=qosctl-agent.service", "--unit=qosctl-dump.socket", "--unit=qosctl-dump@*.service", "--unit=qosctl-job.socket", "--unit=qosctl-job@*.service")
 		}},
 		{Name: "system.txt", Collect: system},
 		{Name: "cgroups.txt", Collect: func(context.Context) ([]byte, error) { return cgroupLayout(cfg.Cgroup) }},
@@ -78,7 +78,7 @@ func system(ctx context.Context) ([]byte, error) {
 		{"runc", "--version"},
 		{"criu", "--version"},
 		{"systemctl", "--version"},
-		{"systemctl", "status", "--no-pager", "--lines=0", "qosctl-agent.service", "qosctl-dump.socket", "docker.service"},
+		{"systemctl", "status", "--no-pager", "--lines=0", "qosctl-agent.service", "qosctl-dump.socket", "qosctl-job.socket", "docker.service"},
 		{"df", "-h"},
 	} {
 		within, stop := context.WithTimeout(ctx, 5*time.Second)

@@ -71,7 +71,7 @@ var (
 	RightsConfig  = Entry{"rights.config", "the configuration file and its directory", "others may read it", "others may write it", "chown root and chmod 0640; the directory 0755"}
 	RightsDirs    = Entry{"rights.dirs", "`data_dir`, `run_dir` and the checkpoints' directory", "others may read the checkpoints: memory of processes is in them", "others may write one", "chmod 0711 data_dir, 0755 run_dir, 0700 the checkpoints"}
 	RightsSockets = Entry{"rights.sockets", "the agent's sockets: the admins' for its group, the stand-ins' for all", "tasks of other users can't use the stand-ins'", "others may use the admins'", "restart the agent, which sets them: 0660 and 0666"}
-	RightsHelper  = Entry{"rights.helper", "`checkpoint.helper`: the socket of who dumps for a confined agent", "others may use it", "it is not there", "systemctl start qosctl-dump.socket"}
+	RightsHelper  = Entry{"rights.helper", "`checkpoint.helper` and `engine.helper`: the sockets of who dumps, and starts plain processes, for a confined agent", "others may use one", "one is not there", "systemctl start qosctl-dump.socket qosctl-job.socket"}
 	RunCommand    = Entry{"run.command", "`run.command`, which frameworks start as each job's task", "", "it is not there, or can't be run", "install the package on this node, or set run.command to where the program is"}
 )
 

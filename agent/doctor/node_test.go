@@ -237,8 +237,23 @@ func TestSockets(t *testing.T) {
 	wants(t, list[1], api.LevelWarning, "other users")
 	list = Sockets(filepath.Join(dir, "none"), filepath.Join(dir, "none")).Look(t.Context())
 	wants(t, list[0], api.LevelFault, "restart the agent")
-	wants(t, only(t, Helper("")), api.LevelSkipped)
-	wants(t, only(t, Helper(at("helper", 0o600))), api.LevelOK)
-	wants(t, only(t, Helper(at("helper2", 0o666))), api.LevelWarning)
-	wants(t, only(t, Helper(filepath.Join(dir, "none"))), api.LevelFault, "qosctl-dump.socket")
+	private, open, none := at("helper", 0o600), at("helper2", 0o666), filepath.Join(dir, "none")
+	for _, c := range []struct {
+		dumps, jobs string
+		levels      [2]api.Level
+		words       [2]string
+	}{
+		{"", "", [2]api.Level{api.LevelSkipped, api.LevelSkipped}, [2]string{"the agent itself takes dumps", "the agent itself starts plain processes"}},
+		{private, private, [2]api.Level{api.LevelOK, api.LevelOK}, [2]string{private, private}},
+		{open, none, [2]api.Level{api.LevelWarning, api.LevelFault}, [2]string{"qosctl-dump.socket", "qosctl-job.socket"}},
+		{none, open, [2]api.Level{api.LevelFault, api.LevelWarning}, [2]string{"qosctl-dump.socket", "qosctl-job.socket"}},
+	} {
+		found := Helpers(c.dumps, c.jobs).Look(t.Context())
+		if len(found) != 2 {
+			t.Fatalf("%+v", found)
+		}
+		for i := range found {
+			wants(t, found[i], c.levels[i], c.words[i])
+		}
+	}
 }

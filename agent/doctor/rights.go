@@ -146,25 +146,32 @@ func socket(of, path string, all bool) api.Check {
 	return RightsSockets.ok(of, "%s: %s", path, s)
 }
 
-// Helper looks at the socket of who takes dumps for a confined agent. It is not dialled: that would start one.
-func Helper(path string) Probe {
-	if path == "" {
-		return Skip(RightsHelper, "the agent has dumps taken itself (checkpoint.helper)")
-	}
-	return Probe{Entry: RightsHelper, Look: func(context.Context) []api.Check { return []api.Check{helper(path)} }}
+// Helpers looks at the sockets of who takes dumps, and of who starts plain processes, for a confined agent. They are not dialled: that would
+// start one.
+func Helpers(dumps, jobs string) Probe {
+	return Probe{Entry: RightsHelper, Look: func(context.Context) []api.Check {
+		return []api.Check{
+			helper("checkpoint.helper", dumps, "takes dumps", "qosctl-dump.socket"),
+			helper("engine.helper", jobs, "starts plain processes", "qosctl-job.socket"),
+		}
+	}}
 }
 
-func helper(path string) api.Check {
+// helper looks at the socket that a key names.
+func helper(key, path, does, unit string) api.Check {
+	if path == "" {
+		return RightsHelper.skip(key, "the agent itself "+does)
+	}
 	s, err := lookAt(path)
 	switch {
 	case err != nil:
-		return RightsHelper.fault("", "nobody takes dumps: "+path+" is not there", err, "")
+		return RightsHelper.fault(key, "nobody "+does+": "+path+" is not there", err, "systemctl start "+unit)
 	case s.mode.Type() != fs.ModeSocket:
-		return RightsHelper.fault("", path+" is no socket", nil, "")
+		return RightsHelper.fault(key, path+" is no socket", nil, "systemctl restart "+unit)
 	case s.may(0o006):
-		return RightsHelper.warn("", "others may ask for dumps through "+path, errors.New(s.String()), "systemctl restart qosctl-dump.socket")
+		return RightsHelper.warn(key, "others may use "+path, errors.New(s.String()), "systemctl restart "+unit)
 	}
-	return RightsHelper.ok("", "%s: %s", path, s)
+	return RightsHelper.ok(key, "%s: %s", path, s)
 }
 
 // Command looks at what frameworks start as tasks.

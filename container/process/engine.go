@@ -1,7 +1,7 @@
 // Package process is the engine that runs a container as plain processes in a cgroup of its own, with nothing installed.
 //
 // Each container has a small shim process, which is this same binary started again: in a session of its own, child subreaper, outside
-// of the container's cgroup (it stays in the agent's, which pays for it). The shim puts the payload into the container's cgroup, starts
+// of the container's cgroup (it stays in that of who started it, which pays for it). The shim puts the payload into the container's cgroup, starts
 // it, keeps its outputs bounded, and when the first process ends kills what is left, takes the last reading of the CPU counter, and
 // writes how it ended. All of it is files in one directory per container, so an agent may be killed at any moment and the next one
 // finds everything. Were the shim killed, the payload runs on, and only its exit status is lost.
@@ -9,7 +9,8 @@
 // The payload writes its outputs to files, nothing is copied. As with every redirection to a file, and as in Mesos' sandbox, a job that opens
 // /dev/stdout or /dev/stderr by name, without >>, empties what it has written before; >&2 does not.
 //
-// A systemd unit of an agent with this engine needs KillMode=process, else the shims are killed with it.
+// A shim is started by the engine, or by a helper (Serve), so that the agent may be confined and its jobs are not. A systemd unit of an agent
+// with this engine, or of such a helper, needs KillMode=process: else the shims, or what they hold, are killed with it.
 package process
 
 import (
@@ -32,6 +33,7 @@ const defaultMaxLog = 16 << 20
 type Options struct {
 	Dir          string            // one directory per container; created if it is missing. Absolute, on a local disk
 	Shim         []string          // argv that starts this binary so that it calls ShimMain with the arguments that follow
+	Helper       string            // socket of a helper that starts the shims (Serve); "": the engine does
 	Cgroups      *cgroup.FS        // of this host
 	CgroupRoot   string            // the Root that Cgroups was made with, for the shims; "": the default
 	Proc         string            // the Proc that Cgroups was made with; "": /proc

@@ -10,6 +10,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "shim" {
 		os.Exit(ShimMain(os.Args[2:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == helperStage {
+		os.Exit(helperMain(os.Args[2:]))
+	}
 	if len(os.Args) > 2 && os.Args[1] == dyingShim {
 		os.Exit(dyingShimMain(os.Args[2], os.Args[3:]))
 	}

@@ -44,7 +44,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 	var rep reply
 	var shim int
 	if err == nil {
-		rep, shim, err = e.spawn(ctx, r.dir)
+		rep, shim, err = e.begin(ctx, r)
 	}
 	switch {
 	case err != nil:
@@ -79,6 +79,14 @@ func (e *Engine) doubt(before *record, shim int, cause error) error {
 		err = errors.Join(err, e.o.Cgroups.Remove(before.conf.Cgroup))
 	}
 	return errors.Join(cause, err)
+}
+
+// begin starts a shim, by the helper if there is one, and reads its reply; pid is 0 if none was started.
+func (e *Engine) begin(ctx context.Context, r *record) (rep reply, pid int, err error) {
+	if e.o.Helper != "" {
+		return e.ask(ctx, r.id)
+	}
+	return e.spawn(ctx, r.dir)
 }
 
 // spawn starts a shim and reads its reply; pid is 0 if none was started. The shim is a child of ours until we end, and is reaped when its
@@ -130,16 +138,16 @@ func (e *Engine) hear(ctx context.Context, pr *os.File, pid int) (reply, error) 
 		return reply{}, fmt.Errorf("hear from the shim: %w", err)
 	}
 	var rep reply
-	silent := json.Unmarshal(b, &rep) != nil
-	if silent || rep.Started || rep.Error != "" { // it ends now, unless the disk is full; wait so that it is gone when Start returns
+	mute := json.Unmarshal(b, &rep) != nil
+	if mute || rep.Started || rep.Error != "" { // it ends now, unless the disk is full; wait so that it is gone when Start returns
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if err = e.proc.waitChild(ctx, pid); err == nil {
 			e.reap(pid)
 		}
 	}
-	if silent {
-		return reply{}, fmt.Errorf("the shim (process %d) ended without an answer, see its %s", pid, shimLogName)
+	if mute {
+		return reply{}, silent(pid)
 	}
 	return rep, nil
 }

@@ -86,7 +86,7 @@ func (h *host) examined() {
 	}{
 		"cgroup.hierarchy": {api.LevelOK, "cgroup v2"}, "cgroup.cpu": {api.LevelFault, "no cpu controller"}, "cgroup.write": {api.LevelOK, ""}, "docker.answers": {api.LevelOK, "Docker 26"},
 		"docker.cgroups": {api.LevelOK, "cgroup v2"}, "docker.runtime": {api.LevelOK, "of this build"}, "framework.answers": {api.LevelOK, ""}, "mesos.agent": {api.LevelOK, "answers"},
-		"mesos.attribute": {api.LevelOK, "qosctl:true"}, "rights.sockets": {api.LevelOK, ""}, "rights.helper": {api.LevelOK, "dump.sock"}, "rights.config": {api.LevelOK, ""}, "run.command": {api.LevelOK, ""},
+		"mesos.attribute": {api.LevelOK, "qosctl:true"}, "rights.sockets": {api.LevelOK, ""}, "rights.helper": {api.LevelOK, ".sock"}, "rights.config": {api.LevelOK, ""}, "run.command": {api.LevelOK, ""},
 		"agent.version": {api.LevelOK, older}, "clock.sync": {api.LevelSkipped, "timedatectl"},
 	} {
 		found := false

@@ -121,7 +121,8 @@ func clean(t *testing.T, dir string) {
 func whole(t *testing.T, dir string) {
 	t.Helper()
 	want := []string{
-		"/usr/bin/qosctl", "/etc/qosctl/agent.yaml", "/usr/lib/systemd/system/qosctl-agent.service", "/usr/lib/systemd/system/qosctl-dump.socket", "/usr/lib/systemd/system/qosctl-dump@.service", "/usr/lib/sysusers.d/qosctl.conf",
+		"/usr/bin/qosctl", "/etc/qosctl/agent.yaml", "/usr/lib/systemd/system/qosctl-agent.service", "/usr/lib/systemd/system/qosctl-dump.socket", "/usr/lib/systemd/system/qosctl-dump@.service",
+		"/usr/lib/systemd/system/qosctl-job.socket", "/usr/lib/systemd/system/qosctl-job@.service", "/usr/lib/sysusers.d/qosctl.conf",
 		"/usr/lib/tmpfiles.d/qosctl.conf", "/usr/share/man/man1/qosctl.1.gz", "/usr/share/man/man1/qosctl-agent.1.gz", "/usr/share/man/man1/qosctl-submit.1.gz",
 		"/usr/share/bash-completion/completions/qosctl", "/usr/share/fish/vendor_completions.d/qosctl.fish", "/usr/share/doc/qosctl/qosctl.yaml", "/usr/share/doc/qosctl/installing.md",
 	}

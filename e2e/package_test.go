@@ -116,7 +116,12 @@ func (h *host) purged(id string, p payload) {
 		!strings.Contains(out, "No such file") || !strings.Contains(out, "agent.yaml") || !strings.Contains(out, "qosctl-runtime") {
 		h.t.Errorf("after the removal: %s", out)
 	}
-	h.t.Log(h.sh("rm -r /usr/libexec/qosctl && dpkg -P qosctl"))
+	h.sh("rm -r /usr/libexec/qosctl")
+	h.install(newer) // what was removed and not purged begins again where it was
+	if mode := h.sh("qosctl config show | grep '  mode:'"); strings.TrimSpace(mode) != "mode: observe" {
+		h.t.Errorf("after the return: %s", mode)
+	}
+	h.t.Log(h.sh("dpkg -P qosctl"))
 	h.nothingLeft()
 }
 

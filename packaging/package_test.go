@@ -107,7 +107,7 @@ func clean(t *testing.T, dir string) {
 	if out := run(t, dir, "lintian", "lintian", "--allow-root", "--fail-on", "error,warning,info", "--display-info", "--tag-display-limit", "0", deb); strings.TrimSpace(out) != "" {
 		t.Errorf("lintian: %s", out)
 	}
-	if out := run(t, dir, "rpmlint", "rpmlint", "--rpmlintrc", rules, rpm); !strings.Contains(out, "1 packages and 0 specfiles checked; 0 errors, 0 warnings") {
+	if out := run(t, dir, "rpmlint rpm", "rpmlint", "--rpmlintrc", rules, rpm); !strings.Contains(out, "1 packages and 0 specfiles checked; 0 errors, 0 warnings") {
 		t.Errorf("rpmlint: %s", out)
 	}
 	if out := run(t, dir, "rpm", "rpm", "-K", rpm); !strings.Contains(out, "digests OK") {

@@ -75,11 +75,11 @@ func same(t *testing.T, one, other string) {
 	}
 }
 
-// run runs one of Debian's tools in the packages' directory; it is installed if it is not there.
-func run(t *testing.T, dir, pkg, tool string, args ...string) string {
+// run runs one of Debian's tools in the packages' directory; it is installed, with the packages that it needs, if it is not there.
+func run(t *testing.T, dir, pkgs, tool string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", "apt-get update -q && apt-get install -q -y --no-install-recommends "+pkg).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", "apt-get update -q && apt-get install -q -y --no-install-recommends "+pkgs).CombinedOutput()
 		if err != nil {
 			t.Fatalf("THE PACKAGES CAN'T BE CHECKED: %s can't be had: %v: %s", tool, err, out)
 		}
@@ -236,7 +236,7 @@ func called(t *testing.T, script string, argv []string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	for _, name := range []string{"systemctl", "systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper", "deb-systemd-invoke", "qosctl", "groupdel", "getent", "rm", "find", "rmdir", "kill", "pkill"} {
+	for _, name := range []string{"systemctl", "systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper", "deb-systemd-invoke", "qosctl", "groupdel", "getent", "readlink", "rm", "find", "rmdir", "kill", "pkill"} {
 		text := "#!/bin/sh\necho " + name + " \"$@\" >>" + log + "\n"
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)

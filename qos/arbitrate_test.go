@@ -324,3 +324,44 @@ func TestTheThesisCaseIIIIsInTime(t *testing.T) {
 		t.Errorf("none: ended at %.0f s, in time", j.finished)
 	}
 }
+
+// What the node is short of, jobs feel: where the bare need is all that one is given, it must be done a little before its deadline, since looks are
+// seconds apart and estimates are none too fine.
+func TestTheBareNeedIsDoneBeforeTheDeadline(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		left := rapid.Float64Range(20, 1000).Draw(t, "left")
+		allowed := left * rapid.Float64Range(1, 10).Draw(t, "allowed over left")
+		v := job(func(v *JobView) {
+			v.Start, v.Deadline, v.Runs, v.RunsLeft = at(0), at(allowed), 1, 1
+			v.Model, v.Max = Guess(0.8*left), 8
+			v.Model.N = 5
+		})
+		o := look(v, at(allowed-left), Params{}.WithDefaults())
+		spare := o.left - o.model.Time(o.bare)
+		if least := min(bareReserve*leastMargin*allowed, o.margin, mostMargin*left); spare < least-1e-6 {
+			t.Fatalf("with its bare need of %g CPUs it is done %g s before its deadline, of %g allowed; at least %g", o.bare, spare, allowed, least)
+		}
+	})
+}
+
+func TestAJobWhoseRunsAreLaunchedOneByOneRunsEarlyAboveOneCPUIfItNeedsHalfOfOne(t *testing.T) {
+	t.Parallel()
+	pol := mustPolicy(t, PolicyDeadline)
+	for _, c := range []struct {
+		name   string
+		left   float64
+		deploy float64
+		early  bool
+	}{
+		{"needs more than half a CPU", 85, 1, true},
+		{"needs less", 180, 1, false},
+		{"is launched once", 85, 0, false},
+	} {
+		v := job(func(v *JobView) { v.Deadline, v.Deploy, v.Allocation, v.LastChange = at(50+c.left), c.deploy, 1, at(0) })
+		d := pol.Decide(NodeView{Now: at(50), CPUs: 2, Borrow: true, Jobs: []JobView{v}})[0]
+		if d.Need > 1 || (d.To > 1) != c.early {
+			t.Errorf("%s: needs %.2f, %s: %.2f CPUs", c.name, d.Need, d.Rule, d.To)
+		}
+	}
+}

@@ -25,8 +25,8 @@
 //	need    = the least c with T(c) ≤ (left − margin) / runs                CPUs, divided by fill
 //
 // guard is what is left of a run that has used up its estimate: 10 % of it, or less where runs deviate less. fill is the smoothed
-// share of what it is expected to use of its quota that the job uses while it is throttled, at least 0.8. The bare need is the same without margin and spread;
-// the urgent one has half of both, and 0.3 of the reserve. A run that is more than 2 · deviation beyond its estimate has proved to be a
+// share of what it is expected to use of its quota that the job uses while it is throttled, at least 0.8. The bare
+// need is the same without spread, and with 1.5 % of the time allowed as its margin; the urgent one has half of both, and 0.3 of the reserve. A run that is more than 2 · deviation beyond its estimate has proved to be a
 // straggler: of it what is left up to 1.5 times the estimate counts, half of that in the bare need. A job is hopeless if not even Max would
 // do, were its runs two standard deviations (of the mean of the runs to come, and of the estimate) shorter than expected; of one run alone
 // more than the declared duration with Caution is not believed.
@@ -41,8 +41,8 @@
 // 3. Who gets it? (arbitrate.go) Tiers, each served from what the one before it left: the minimum, the bare need up to the request, the
 // bare need, the need up to the request, what each has of its need, the need, comfort, the request, what each has, and at last an early run
 // in proportion to need: up to one CPU, where a CPU second costs the same at any speed. Above one CPU only a job runs early whose
-// runs are launched one by one, or one that is late. So nothing is taken from a job but for somebody who needs it, for a request that
-// was lent, for CPUs that Mesos has sold, or above one CPU once it is more than 1.5 dead zones beyond what it needs and lowering saves 3 %
+// runs are launched one by one and that needs more than half a CPU, or one that is late. So nothing is taken from a job but for somebody who
+// needs it, for a request that was lent, for CPUs that Mesos has sold, or above one CPU once it is more than 1.5 dead zones beyond what it needs and lowering saves 3 %
 // of the job's work in CPU seconds (excess · A · runs). What is given or taken beyond need comes in steps of two dead zones, not sooner than
 // Dwell (10 s) after the last change.
 //

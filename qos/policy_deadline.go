@@ -60,7 +60,7 @@ const (
 	raiseExtra  = 1.05 // a raise goes so far beyond the need, so that the next one is not due at once
 	savedZones  = 1.5  // dead zones by which more than one CPU must be too much to be lowered
 	savedShare  = 0.03 // share of a job's whole work that this must save
-	hurryFrom   = 0.8  // need from which a job whose runs are launched one by one is given more than one CPU early
+	hurryFrom   = 0.5  // need from which a job whose runs are launched one by one is given more than one CPU early
 	settled     = 2 * time.Second
 )
 

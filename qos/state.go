@@ -11,6 +11,7 @@ const (
 	devGuess     = 0.10 // relative deviation of a job's runs before they show their own
 	devWeight    = 2.0  // deviations that the margin covers
 	leastMargin  = 0.01 // share of the whole time allowed that is always kept: looks are some seconds apart
+	bareReserve  = 1.5  // of that, what even the bare need keeps: where it is all that a job is given, the last look comes too late to mend it
 	straggle     = 0.35 // share by which one run may take longer than all the others
 	straggleFade = 0.1  // of that, for each run seen
 	straggleMost = 0.5  // the same of a run that has proved to be such a one
@@ -30,7 +31,7 @@ type outlook struct {
 	reserve    float64   // seconds of left that are always kept
 	need       float64   // CPUs to be in time with the margin; +Inf: none is enough
 	urgent     float64   // the same with half of both: from here on an allocation is too low
-	bare       float64   // the same without margin and spread: what the estimate itself needs
+	bare       float64   // the same without spread, and with hardly a margin: what the estimate itself needs
 	least      float64   // the same at best: of a job that was never seen, if its declaration is right and all of it parallel
 	past       bool      // the deadline is over
 	late       bool      // past, or more than the declared work is done: never over-performant, never slowed down for it
@@ -75,7 +76,7 @@ func look(v JobView, now time.Time, p Params) outlook {
 	}
 	plainRuns, _ := leftOf(plain, v.Progress, runsLeft, 0, 0)
 	if bareRuns, _ := leftOf(o.model, v.Progress, runsLeft, 0, 0.5); bareRuns > 0 {
-		o.bare = min(o.model.CPUsFor(o.left/bareRuns), o.need)
+		o.bare = min(o.model.CPUsFor((o.left-o.marginOf(0, bareReserve*o.reserve, 0))/bareRuns), o.need)
 	}
 	if plainRuns > 0 {
 		o.least = min(best.scaled(1-hopeFor(plain, runsLeft)/2).CPUsFor(o.left/plainRuns), o.bare)

@@ -152,7 +152,7 @@ func TestThePolicyHoldsItsGround(t *testing.T) {
 		{"case-iii-family", 0.99, 1.20, 8},
 		{"case-iii-family-known", 0.99, 1.08, 6},
 		{"case-iii-family-crash", 0.99, 1.20, 10},
-		{"random-12", 0.95, 1.15, 6},
+		{"random-12", 0.95, 1.20, 6},
 	} {
 		s, err := Ship(tt.scenario)
 		if err != nil {

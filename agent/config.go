@@ -114,12 +114,13 @@ type CheckpointConfig struct {
 
 // ControlConfig sets the controller up.
 type ControlConfig struct {
-	Mode         string        `mapstructure:"mode"`   // act, advise, observe
-	Policy       string        `mapstructure:"policy"` // one of qos.PolicyNames
-	Period       time.Duration `mapstructure:"period"` // between decisions
-	Sample       time.Duration `mapstructure:"sample"` // between readings
-	Dwell        time.Duration `mapstructure:"dwell"`  // least time between two changes of one job, but for emergencies
-	CPUs         float64       `mapstructure:"cpus"`   // of the node; 0: what it has
+	Mode         string        `mapstructure:"mode"`    // act, advise, observe
+	DryRun       bool          `mapstructure:"dry_run"` // Mode advise, by another name
+	Policy       string        `mapstructure:"policy"`  // one of qos.PolicyNames
+	Period       time.Duration `mapstructure:"period"`  // between decisions
+	Sample       time.Duration `mapstructure:"sample"`  // between readings
+	Dwell        time.Duration `mapstructure:"dwell"`   // least time between two changes of one job, but for emergencies
+	CPUs         float64       `mapstructure:"cpus"`    // of the node; 0: what it has
 	Reserve      float64       `mapstructure:"reserve_cpus"`
 	MinCPUs      float64       `mapstructure:"min_cpus"`
 	MaxCPUs      float64       `mapstructure:"max_cpus"`  // 0: the node's

@@ -131,6 +131,9 @@ func decode(v *viper.Viper, named names) (Config, error) {
 	if err := v.UnmarshalExact(&c, strict); err != nil {
 		return Config{}, errors.New(plain(err))
 	}
+	if c.Control.DryRun && !v.IsSet("control"+keyDelimiter+"mode") {
+		c.Control.Mode = modeAdvise
+	}
 	for name, f := range c.Frameworks {
 		def := DefaultFramework()
 		if !v.IsSet(strings.Join([]string{"frameworks", name, "timeout"}, keyDelimiter)) {

@@ -115,6 +115,36 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+func TestADryRunIsTheModeAdvise(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		file, setting, mode string
+		sound               bool
+	}{
+		{"control: {dry_run: true}", "", modeAdvise, true},
+		{"control: {dry_run: true, mode: advise}", "", modeAdvise, true},
+		{"", "control.dry_run=true", modeAdvise, true},
+		{"control: {dry_run: false}", "", modeAct, true},
+		{"control: {dry_run: false, mode: observe}", "", modeObserve, true},
+		{"control: {dry_run: true, mode: act}", "", modeAct, false},
+		{"control: {mode: observe}", "control.dry_run=true", modeObserve, false},
+	} {
+		var settings []string
+		if c.setting != "" {
+			settings = []string{c.setting}
+		}
+		got, err := Parse([]byte(c.file), nil, settings...)
+		if err != nil {
+			t.Errorf("%s %s: %v", c.file, c.setting, err)
+			continue
+		}
+		err = got.Validate()
+		if got.Control.Mode != c.mode || (err == nil) != c.sound {
+			t.Errorf("%s %s: mode %s, %v", c.file, c.setting, got.Control.Mode, err)
+		}
+	}
+}
+
 func TestLoadRefusesFilesItCannotRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -156,6 +186,7 @@ func TestValidateNamesKeyAndValue(t *testing.T) {
 		"max_log_mb":  {func(c *Config) { c.Engine.MaxLogMB = 0 }, "engine.max_log_mb: must be between 1 and 1048576 (got 0)"},
 		"images":      {func(c *Config) { c.Engine.Images = map[string]string{"a": "b"} }, "engine.images.a: must be an absolute path"},
 		"no image":    {func(c *Config) { c.Engine.Images = map[string]string{"": "/b"} }, "engine.images: an image's name must not be empty"},
+		"dry run":     {func(c *Config) { c.Control.DryRun = true }, "control.dry_run: goes with control.mode advise, not act (got true)"},
 		"mode":        {func(c *Config) { c.Control.Mode = "on" }, "control.mode: must be one of act, advise, observe"},
 		"policy":      {func(c *Config) { c.Control.Policy = "x" }, "control.policy: must be one of deadline, step, step-code, none"},
 		"period":      {func(c *Config) { c.Control.Period = -time.Second }, "control.period: must be > 0 (got -1s)"},

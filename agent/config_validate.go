@@ -148,6 +148,7 @@ func (p *problems) control(c ControlConfig) {
 	p.oneOf("control.resize", c.Resize, resizeKinds)
 	p.positive("control.move_timeout", c.MoveTimeout)
 	p.oneOf("control.mode", c.Mode, controlModes)
+	p.check(!c.DryRun || c.Mode == modeAdvise, "control.dry_run", c.DryRun, "goes with control.mode advise, not "+c.Mode)
 	p.oneOf("control.policy", c.Policy, qos.PolicyNames())
 	p.positive("control.period", c.Period)
 	p.positive("control.sample", c.Sample)

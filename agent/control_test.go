@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"qosctl/cgroup"
 	"qosctl/container"
 	"qosctl/qos"
@@ -47,8 +49,22 @@ func (p frank) Quota(string, cgroup.Group) (float64, error) { return p.c.Limits.
 
 func TestTheQuotaInForceIsReadWithoutAskingTheEngine(t *testing.T) {
 	t.Parallel()
+	still(t, nil, func(t *testing.T, h hand, a *Agent) {
+		j, c := h.begun(t, a, 0, "docker")
+		j.live.engine, j.live.group.CPU = frank{j.live.engine, t, c}, "/any"
+		c.Limits.CPUs = 0.1 // set by somebody else: to be mended
+		a.decide(t.Context(), time.Now())
+		if want := j.status().Execution.Allocation; !sameCPUs(c.Limits.CPUs, want) {
+			t.Errorf("%.2f CPUs are in force, not %.2f", c.Limits.CPUs, want)
+		}
+	})
+}
+
+// still hands f an agent that stands still: it does what it is asked, and nothing by itself.
+func still(t *testing.T, cfg func(*Config), f func(t *testing.T, h hand, a *Agent)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, 3, nil)
+		w := newWorld(t, 1, 3, cfg)
 		defer func() { _ = os.RemoveAll(w.dir) }() // in memory, and this test's
 		n := w.nodes[0]
 		n.disk = w.newDisk(n)
@@ -59,14 +75,37 @@ func TestTheQuotaInForceIsReadWithoutAskingTheEngine(t *testing.T) {
 		}
 		defer a.close() //nolint:errcheck // of the test's own directory
 		a.spawn = func(func(context.Context)) {}
-		j, c := h.begun(t, a, 0, "docker")
-		j.live.engine, j.live.group.CPU = frank{j.live.engine, t, c}, "/any"
-		c.Limits.CPUs = 0.1 // set by somebody else: to be mended
-		a.decide(t.Context(), time.Now())
-		if want := j.status().Execution.Allocation; !sameCPUs(c.Limits.CPUs, want) {
-			t.Errorf("%.2f CPUs are in force, not %.2f", c.Limits.CPUs, want)
-		}
+		f(t, h, a)
 	})
+}
+
+// In a dry run decisions are made and kept, and what is in force stays: the allocation, and a quota that somebody else has set.
+func TestADryRunWritesNothing(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{modeAct, modeAdvise} {
+		still(t, func(c *Config) { c.Control.Mode, c.Control.DryRun = mode, mode == modeAdvise }, func(t *testing.T, h hand, a *Agent) {
+			j, c := h.begun(t, a, 0, "process")
+			j.row.Record.Spec.QoS = qos.QoS{Duration: 600, Deadline: qos.Deadline{After: 400 * time.Second}}
+			j.status().Execution.Deadline = time.Now().Add(400 * time.Second)
+			a.decide(t.Context(), time.Now().Add(2*paceEvery))
+			d := j.decisions[len(j.decisions)-1]
+			if d.To <= d.From || d.Reason == "" {
+				t.Fatalf("%s: nothing is to be done: %+v", mode, d)
+			}
+			if is := c.Limits.CPUs; mode == modeAct && !sameCPUs(is, d.To) || mode == modeAdvise && !sameCPUs(is, 0.5) {
+				t.Errorf("%s: %.2f CPUs are in force of %.2f decided", mode, is, d.To)
+			}
+			advised := testutil.ToFloat64(a.metrics.decisions.WithLabelValues(wantRaise, outcomeAdvised))
+			if want := map[string]float64{modeAdvise: 1}[mode]; advised != want {
+				t.Errorf("%s: %g decisions are counted as advised, not %g", mode, advised, want)
+			}
+			c.Limits.CPUs = 0.1
+			a.decide(t.Context(), time.Now().Add(2*mendEvery))
+			if is := c.Limits.CPUs; (mode == modeAdvise) != sameCPUs(is, 0.1) {
+				t.Errorf("%s: a quota that somebody else has set to 0.10 is %.2f", mode, is)
+			}
+		})
+	}
 }
 
 // begun gives an agent that does not run a job with a running container.
@@ -96,18 +135,7 @@ func (h hand) begun(t *testing.T, a *Agent, i int, engine string) (*job, *simCon
 // same, and nobody waits for a job's lock.
 func TestAnEngineThatDoesNotAnswerHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, 3, nil)
-		defer func() { _ = os.RemoveAll(w.dir) }() // in memory, and this test's
-		n := w.nodes[0]
-		n.disk = w.newDisk(n)
-		h := hand{n, 0}
-		a, err := h.make(n.config())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.close() //nolint:errcheck // of the test's own directory
-		a.spawn = func(func(context.Context)) {}
+	still(t, nil, func(t *testing.T, h hand, a *Agent) {
 		m := &mute{Engine: a.engines.docker}
 		for i := range 3 {
 			j, _ := h.begun(t, a, i, "docker")

@@ -41,6 +41,7 @@ type job struct {
 	tries      int            // of the duty, in a row
 	startAsked time.Time      // of Chronos
 	bound      time.Time      // when Chronos was told which hosts may launch it
+	unsure     [][]string     // hosts that Chronos may have been told of: its answer was lost
 	noPlace    time.Time      // until then it is told of none: no task has come
 	tasks      []string       // adopted: its tasks in the framework
 	stray      string         // task that its framework lost sight of while it rested here, and

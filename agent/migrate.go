@@ -30,7 +30,9 @@ type relocation struct {
 	Name   string
 	Hosts  []string // Mesos' names
 	Before []string // that it was told last
-	Force  bool     // over whatever deployment holds the job; only while it is safely suspended
+	// Perhaps are others that it may have been told since: its answers were lost.
+	Perhaps [][]string
+	Force   bool // over whatever deployment holds the job; only while it is safely suspended
 }
 
 // postMigrate moves a job of this node.

@@ -102,8 +102,8 @@ func (a *Agent) bindNext(ctx context.Context, j *job, p port, now time.Time) err
 		j.noPlace = now.Add(placeAgain * a.cfg.Control.MoveTimeout)
 		j.note(now, "place", "no task came from %v within %s: it may be launched anywhere", before, a.cfg.Control.MoveTimeout)
 	}
-	hosts := a.hostsFor(j, now)
-	if j.row.Local.Move != nil || slices.Equal(before, hosts) {
+	hosts, unsure := a.hostsFor(j, now), slices.Clone(j.unsure)
+	if j.row.Local.Move != nil || len(unsure) == 0 && slices.Equal(before, hosts) {
 		j.mu.Unlock()
 		return nil
 	}
@@ -112,14 +112,18 @@ func (a *Agent) bindNext(ctx context.Context, j *job, p port, now time.Time) err
 	err := a.save(j) // what it was told is known before it is
 	j.mu.Unlock()
 	if err == nil {
-		_, err = r.Relocate(ctx, relocation{Name: j.spec().Name, Hosts: hosts, Before: before})
-	}
-	if err == nil || framework.Uncertain(err) {
-		return err
+		_, err = r.Relocate(ctx, relocation{Name: j.spec().Name, Hosts: hosts, Before: before, Perhaps: unsure})
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err == nil {
+		j.unsure = nil
+		return nil
+	}
 	j.steward().Hosts = before
+	if framework.Uncertain(err) && !slices.ContainsFunc(unsure, func(told []string) bool { return slices.Equal(told, hosts) }) {
+		j.unsure = append(j.unsure, hosts) // it is told again, and what it may hold by then is known
+	}
 	return fmt.Errorf("place %s: %w", j.spec().Name, err)
 }
 

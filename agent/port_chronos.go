@@ -52,17 +52,20 @@ func (p *chronosPort) Relocate(ctx context.Context, r relocation) (string, error
 	if err != nil {
 		return "", err
 	}
-	constraints := slices.DeleteFunc(slices.Clone(job.Constraints), func(c []string) bool {
-		return len(r.Before) > 0 && slices.Equal(c, chronosHost(r.Before))
+	_, err = p.client.SetConstraints(ctx, r.Name, r.chronosConstraints(job.Constraints))
+	return "", err
+}
+
+// chronosConstraints are those that a job has, with the present hosts in place of all that were told.
+func (r relocation) chronosConstraints(has [][]string) [][]string {
+	told := append(slices.Clone(r.Perhaps), r.Before)
+	is := slices.DeleteFunc(append([][]string{}, has...), func(c []string) bool {
+		return slices.ContainsFunc(told, func(hosts []string) bool { return len(hosts) > 0 && slices.Equal(c, chronosHost(hosts)) })
 	})
 	if len(r.Hosts) > 0 {
-		constraints = append(constraints, chronosHost(r.Hosts))
+		is = append(is, chronosHost(r.Hosts))
 	}
-	if constraints == nil {
-		constraints = [][]string{}
-	}
-	_, err = p.client.SetConstraints(ctx, r.Name, constraints)
-	return "", err
+	return is
 }
 
 // Undo knows no deployments: Relocate without hosts takes a move back.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -218,24 +217,16 @@ func (s *store) putHistories(list map[string][]byte) error {
 	if len(list) == 0 {
 		return nil
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	return s.update(func(tx *bolt.Tx) error {
 		rows, b := tx.Bucket(bucketJobs), tx.Bucket(bucketHistory)
 		for id, encoded := range list {
 			if rows.Get([]byte(id)) == nil {
 				continue // given up meanwhile
 			}
-			v, err := seal(encoded)
-			if err == nil {
-				err = b.Put([]byte(id), v)
-			}
-			if err != nil {
+			if err := putSealed(b, id, encoded); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("write the store: %w", err)
-	}
-	return nil
 }

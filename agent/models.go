@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
@@ -99,25 +98,17 @@ func modelKey(f qos.Framework, name string) []byte { return []byte(string(f) + "
 
 // mergeModels keeps of each name the model that has seen more runs.
 func (s *store) mergeModels(list map[string]qos.Model) error {
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	return s.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketModels)
 		for key, m := range list {
 			var old qos.Model
 			if v := b.Get([]byte(key)); v != nil && open(v, &old) == nil && old.N >= m.N {
 				continue
 			}
-			v, err := seal(m)
-			if err == nil {
-				err = b.Put([]byte(key), v)
-			}
-			if err != nil {
+			if err := putSealed(b, key, m); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("write the store: %w", err)
-	}
-	return nil
 }

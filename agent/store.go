@@ -252,18 +252,14 @@ func (s *store) put(rows ...row) error {
 	s.usageMu.Lock()
 	defer s.usageMu.Unlock()
 	put := rows[:0:0]
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		put = put[:0]
 		b := tx.Bucket(bucketJobs)
 		for _, r := range rows {
 			if r.version < s.written[r.Record.Spec.ID] {
 				continue
 			}
-			v, err := seal(r)
-			if err != nil {
-				return err
-			}
-			if err := b.Put([]byte(r.Record.Spec.ID), v); err != nil {
+			if err := putSealed(b, r.Record.Spec.ID, r); err != nil {
 				return err
 			}
 			s.written[r.Record.Spec.ID] = r.version // of a transaction that fails after all, a newer one is on its way
@@ -275,7 +271,7 @@ func (s *store) put(rows ...row) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("write the store: %w", err)
+		return err
 	}
 	for _, r := range put {
 		s.used[r.Record.Spec.ID] = r.Local.Used.Sum
@@ -312,6 +308,23 @@ func (s *store) size() int64 {
 }
 
 func (s *store) close() error { return s.db.Close() }
+
+// update makes changes in one transaction: all or none, on disk when it returns.
+func (s *store) update(f func(*bolt.Tx) error) error {
+	if err := s.db.Update(f); err != nil {
+		return fmt.Errorf("write the store: %w", err)
+	}
+	return nil
+}
+
+// putSealed writes v under key.
+func putSealed(b *bolt.Bucket, key string, v any) error {
+	sealed, err := seal(v)
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(key), sealed)
+}
 
 // seal encodes v as CRC-32C, then JSON.
 func seal(v any) ([]byte, error) {

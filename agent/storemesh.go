@@ -37,16 +37,12 @@ func (s *store) marks() map[string]string {
 }
 
 func (s *store) mark(key, value string) error {
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	return s.update(func(tx *bolt.Tx) error {
 		if value == "" {
 			return tx.Bucket(bucketMarks).Delete([]byte(key))
 		}
 		return tx.Bucket(bucketMarks).Put([]byte(key), []byte(value))
 	})
-	if err != nil {
-		return fmt.Errorf("write the store: %w", err)
-	}
-	return nil
 }
 
 // bucketOwed has the accounts that owners of jobs have not taken yet.

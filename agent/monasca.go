@@ -135,6 +135,9 @@ func (a *Agent) figure(j *job, before map[string]told, since time.Time) (monasca
 		t.run = max(t.run, r.Index)
 	}
 	if e := st.Execution; e != nil && j.live != nil && !j.live.seen.At.IsZero() {
+		if r := j.live.reader; r != nil {
+			_ = r.Split(&j.live.seen) // its cgroup is gone: what was read last stands
+		}
 		t.split.read(e.Index, e.Account, j.live.seen.User, j.live.seen.System)
 		m.User, m.System = t.split.user(), t.split.system()
 	}

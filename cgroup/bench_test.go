@@ -141,7 +141,11 @@ func BenchmarkSample(b *testing.B) {
 			}
 		}
 	}, func(i int) {
-		if err := readers[i%len(readers)].Read(&s); err != nil {
+		r := readers[i%len(readers)]
+		if err := r.Read(&s); err != nil {
+			b.Fatal(err)
+		}
+		if err := r.Split(&s); err != nil {
 			b.Fatal(err)
 		}
 	})
@@ -253,6 +257,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		var s Sample
 		for what, do := range map[string]func() error{
 			"Read":               func() error { return r.Read(&s) },
+			"Split":              func() error { return r.Split(&s) },
 			"Usage":              func() error { _, err := r.Usage(); return err },
 			"CPUs":               func() error { _, err := l.CPUs(); return err },
 			"SetCPUs, unchanged": func() error { _, err := l.SetCPUs(now); return err },

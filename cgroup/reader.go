@@ -20,10 +20,11 @@ const statSize = 1024
 type Reader struct {
 	tick int64
 	v2   bool
+	dir  string // v1: of the group's cpuacct
 
 	mu    sync.Mutex
 	usage kernFile   // v1: cpuacct.usage; v2: cpu.stat of CPUAcct, if that is another cgroup than CPU
-	acct  kernFile   // v1: cpuacct.stat
+	acct  kernFile   // v1: cpuacct.stat, once somebody wanted the split
 	stat  kernFile   // cpu.stat of CPU: throttling, and with v2, unless usage is open, CPU time
 	bufs  *sync.Pool // of *[statSize]byte, of all readers together: a kilobyte for each of a thousand is a megabyte
 }
@@ -47,7 +48,7 @@ func (f *FS) OpenReader(g Group) (*Reader, error) {
 	switch {
 	case !r.v2:
 		open(&r.usage, acct, "cpuacct.usage")
-		open(&r.acct, acct, "cpuacct.stat")
+		r.dir = acct
 	case !limited || cpu != acct:
 		open(&r.usage, acct, "cpu.stat")
 	}
@@ -76,7 +77,8 @@ func (f *FS) dirs(g Group) (cpu, acct string, err error) {
 	return f.cpu.at(c), f.cpuacct.at(a), nil
 }
 
-// Read reads all counters into s; At is taken when the usage was read. It allocates nothing. An error leaves s undefined; ErrGone says
+// Read reads all counters into s but, with v1, the split into user and system, which is a file of its own: most readers of most samples have
+// no use for it (Split). At is taken when the usage was read. It allocates nothing. An error leaves s undefined; ErrGone says
 // that the cgroup was removed. The kernel refreshes a running cgroup's usage once in a tick (4 ms at 250 Hz).
 func (r *Reader) Read(s *Sample) error {
 	r.mu.Lock()
@@ -138,7 +140,7 @@ func (r *Reader) readThrottling(s *Sample, buf *[statSize]byte) error {
 	return nil
 }
 
-// readAcct reads the two files of v1's cpuacct controller.
+// readAcct reads the usage of v1's cpuacct controller.
 func (r *Reader) readAcct(s *Sample, buf *[statSize]byte) error {
 	b, err := r.usage.read(buf[:])
 	if err != nil {
@@ -148,11 +150,32 @@ func (r *Reader) readAcct(s *Sample, buf *[statSize]byte) error {
 	if s.Usage, err = parseUsage(b); err != nil {
 		return fmt.Errorf("parse %s: %w", r.usage.name, err)
 	}
-	if b, err = r.acct.read(buf[:]); err != nil {
-		return err
-	}
-	if r.tick == 0 {
+	return nil
+}
+
+// Split reads the CPU time in user mode and in the kernel into s. With v2 Read has done so already. The first call opens a file; none after it
+// allocates anything.
+func (r *Reader) Split(s *Sample) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.v2 || r.tick == 0 {
 		return nil
+	}
+	if r.acct.name == "" {
+		if r.usage.fd < 0 {
+			return errClosed
+		}
+		acct, err := openKern(r.dir, "cpuacct.stat", unix.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		r.acct = acct
+	}
+	buf := r.borrow()
+	defer r.bufs.Put(buf)
+	b, err := r.acct.read(buf[:])
+	if err != nil {
+		return err
 	}
 	if err = parseAcctStat(b, r.tick, s); err != nil {
 		return fmt.Errorf("parse %s: %w", r.acct.name, err)

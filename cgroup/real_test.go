@@ -44,7 +44,7 @@ func TestQuotaBites(t *testing.T) {
 	if got < 0.3*0.85 || got > 0.3*1.15 {
 		t.Errorf("uses %.3f CPUs, quota 0.3", got)
 	}
-	if last.User+last.System == 0 || last.ThrottledTime <= first.ThrottledTime || last.Periods <= first.Periods {
+	if err := r.Split(&last); err != nil || last.User+last.System == 0 || last.ThrottledTime <= first.ThrottledTime || last.Periods <= first.Periods {
 		t.Errorf("counters stand still: %+v then %+v", first, last)
 	}
 	if u, err := r.Usage(); err != nil || u < last.Usage {

@@ -51,6 +51,8 @@ type Engine struct {
 	boot string
 	uid  int
 
+	loads chan struct{} // a place for each load under way
+
 	tree sync.Mutex // the containers of a cgroup parent are counted under it
 
 	mu       sync.Mutex
@@ -87,8 +89,8 @@ func New(o Options) (*Engine, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		o: o, log: o.Logger.With("pkg", "container/process"), proc: procTable{o.Proc}, uid: os.Geteuid(),
-		children: map[int]struct{}{}, limits: map[string]*cgroup.Limits{}, closers: map[*follower]func(){}, done: make(chan struct{}),
+		o: o, log: o.Logger.With("pkg", "container/process"), proc: procTable{o.Proc, new(ends)}, uid: os.Geteuid(),
+		loads: make(chan struct{}, mostLoads), children: map[int]struct{}{}, limits: map[string]*cgroup.Limits{}, closers: map[*follower]func(){}, done: make(chan struct{}),
 	}
 	if err := o.Cgroups.AccessBelow(o.CgroupParent); err != nil {
 		return nil, fmt.Errorf("process engine: %w", err)

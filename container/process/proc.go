@@ -20,8 +20,11 @@ type identity struct {
 	Start uint64 `json:"start_time"` // field 22 of /proc/PID/stat, clock ticks after boot
 }
 
-// procTable reads processes from a /proc.
-type procTable struct{ dir string }
+// procTable reads processes from a /proc, and waits for their ends.
+type procTable struct {
+	dir  string
+	ends *ends
+}
 
 // boot is the kernel's id of this boot.
 func (p procTable) boot() (string, error) {
@@ -79,23 +82,34 @@ func parseStat(b []byte) (state byte, start uint64, err error) {
 // slowPoll is how often a process is looked at on kernels before 5.3, which have no pidfd.
 const slowPoll = 200 * time.Millisecond
 
+// open is a pidfd of the very process that id names; -1: it is gone. Before kernel 5.3 the error wraps ENOSYS.
+func (p procTable) open(id identity) (pidfd int, err error) {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL):
+		return -1, nil
+	case err != nil:
+		return -1, fmt.Errorf("open process %d: %w", id.PID, err)
+	case !p.alive(id): // with the pidfd open the pid can't come to mean another process unseen: it has before
+		return -1, unix.Close(fd)
+	}
+	return fd, nil
+}
+
 // wait returns when the process that id names is gone, at once if it is gone already.
 func (p procTable) wait(ctx context.Context, id identity) error {
-	fd, err := unix.PidfdOpen(id.PID, 0)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+	switch fd, err := p.open(id); {
+	case err != nil:
+		return p.poll(ctx, id)
+	case fd < 0:
 		return nil
+	default:
+		return p.ends.await(ctx, fd)
 	}
-	if err == nil {
-		// From here on the pid can't come to mean another process unseen: look whether it still is the right one.
-		f, ferr := pollable(fd, "pidfd")
-		if ferr == nil {
-			defer f.Close() //nolint:errcheck // nothing was written
-			if !p.alive(id) {
-				return nil
-			}
-			return readable(ctx, f)
-		}
-	}
+}
+
+// poll is wait where there is no pidfd.
+func (p procTable) poll(ctx context.Context, id identity) error {
 	t := time.NewTicker(slowPoll)
 	defer t.Stop()
 	for p.alive(id) {

@@ -144,7 +144,7 @@ func (s *shim) start() error {
 
 // note fills in what pid.json says.
 func (s *shim) note(pid int) error {
-	p := procTable{s.conf.Proc}
+	p := procTable{s.conf.Proc, new(ends)}
 	var err error
 	if s.run.identity, err = p.identify(pid); err != nil {
 		return err

@@ -64,9 +64,15 @@ func (r *record) cgroup() string {
 // settleGrace bounds how long the leftovers of a container whose shim is gone may take to die.
 const settleGrace = 10 * time.Second
 
+// mostLoads are read at once. An agent that starts takes up all its containers together: each with a thread that waits for the disk, and a stack
+// that decoding has made deep, they were half of its memory.
+const mostLoads = 8
+
 // load reads a container's directory and finds out where it stands. The order matters: a shim takes the lock, then makes the file
 // started, then pid.json, then exit.json. So once started is there and the lock is free, no shim will ever change anything again.
 func (e *Engine) load(id string) (*record, error) {
+	e.loads <- struct{}{}
+	defer func() { <-e.loads }()
 	dir, err := e.dir(id)
 	if err != nil {
 		return nil, err

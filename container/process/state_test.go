@@ -116,7 +116,7 @@ func FuzzState(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, conf, pid, exit []byte) {
 		dir := memoryDir(t)
-		e := &Engine{o: Options{Dir: dir, Cgroups: fs}, log: slog.New(slog.DiscardHandler), proc: procTable{"/proc"}, boot: "not this one", children: map[int]struct{}{}}
+		e := &Engine{o: Options{Dir: dir, Cgroups: fs}, log: slog.New(slog.DiscardHandler), proc: procTable{"/proc", new(ends)}, loads: make(chan struct{}, 1), boot: "not this one", children: map[int]struct{}{}}
 		files := map[string]any{configName: string(conf), pidName: string(pid), startedName: ""}
 		if len(exit) > 0 {
 			files[exitName] = string(exit)

@@ -18,25 +18,19 @@ const lookAgain = 100 * time.Millisecond
 
 // Wait returns when the container has exited: when its shim is gone, and its payload if the shim was killed.
 func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
-	t := time.NewTicker(lookAgain)
-	defer t.Stop()
 	for {
-		r, err := e.loadApart(id)
-		if err != nil {
-			return container.Exit{}, fmt.Errorf("wait: %w", err)
-		}
+		l, err := e.lookApart(id)
 		switch {
-		case r.state == container.Exited:
-			return r.exit, nil
-		case r.state == container.Running && r.hasRun && r.shim != 0 && r.shim == r.run.Shim.PID:
-			err = e.proc.wait(ctx, r.run.Shim)
-		case r.state == container.Running && r.hasRun && r.shim == 0:
-			err = e.proc.wait(ctx, r.run.identity)
-		default:
-			select {
-			case <-ctx.Done():
-			case <-t.C:
-			}
+		case err != nil:
+			return container.Exit{}, fmt.Errorf("wait: %w", err)
+		case l.state == container.Exited:
+			return l.exit, nil
+		case l.pidfd >= 0:
+			err = e.proc.ends.await(ctx, l.pidfd)
+		case l.by != identity{}:
+			err = e.proc.poll(ctx, l.by)
+		case !l.gone:
+			err = after(ctx, lookAgain)
 		}
 		if err = errors.Join(err, ctx.Err()); err != nil {
 			return container.Exit{}, fmt.Errorf("wait for container %s: %w", id, err)
@@ -44,13 +38,58 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 	}
 }
 
-// loadApart loads a container on a goroutine of its own: who waits for long afterwards would keep the stack that decoding needs, which is
+// sight is what a waiter needs of a container.
+type sight struct {
+	state container.State
+	exit  container.Exit
+	pidfd int      // of whose end is to be waited for; -1: none
+	by    identity // the same where the kernel has no pidfd; zero: nobody
+	gone  bool     // it has ended since it was looked at
+}
+
+// lookApart looks at a container on a goroutine of its own: who waits for long afterwards would keep the stack that decoding needs, which is
 // 8 kB for each container.
-func (e *Engine) loadApart(id string) (r *record, err error) {
+func (e *Engine) lookApart(id string) (s *sight, err error) {
 	var done sync.WaitGroup
-	done.Go(func() { r, err = e.load(id) })
+	done.Go(func() { s, err = e.look(id) })
 	done.Wait()
-	return r, err
+	return s, err
+}
+
+func (e *Engine) look(id string) (*sight, error) {
+	r, err := e.load(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &sight{state: r.state, exit: r.exit, pidfd: -1}
+	var who identity
+	switch {
+	case r.state != container.Running || !r.hasRun:
+		return s, nil
+	case r.shim != 0 && r.shim == r.run.Shim.PID:
+		who = r.run.Shim
+	case r.shim == 0:
+		who = r.run.identity
+	default:
+		return s, nil
+	}
+	if s.pidfd, err = e.proc.open(who); err != nil {
+		s.by = who
+	}
+	s.gone = err == nil && s.pidfd < 0
+	return s, nil
+}
+
+// after waits for d, or for the end of ctx.
+func after(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // Stop sends SIGTERM to all processes of the container, as Mesos' executor does, and after grace kills what is left.

@@ -113,22 +113,27 @@ func (c *chooser) Name() string { return c.name }
 func (c *chooser) Decide(n NodeView) []Decision {
 	decisions := make([]Decision, len(n.Jobs))
 	rest := n
+	all := make([]int, 0, len(n.Jobs))
 	for _, p := range []Policy{nonePolicy{c.params}, stepPolicy{c.params, false}, stepPolicy{c.params, true}, deadlinePolicy{c.params}} {
-		var at []int
-		rest.Jobs = nil
+		at := all[:0]
 		// Whoever decides later keeps at least its request, and until told otherwise what it has.
 		later := 0.0
 		for i, j := range n.Jobs {
 			switch name := c.policyOf(j); {
 			case name == p.Name():
 				at = append(at, i)
-				rest.Jobs = append(rest.Jobs, j)
 			case decisions[i].Policy == "":
 				later += j.Request
 			}
 		}
 		if len(at) == 0 {
 			continue
+		}
+		if rest.Jobs = n.Jobs; len(at) < len(n.Jobs) {
+			rest.Jobs = make([]JobView, len(at))
+			for k, i := range at {
+				rest.Jobs[k] = n.Jobs[i]
+			}
 		}
 		rest.Sold += later
 		for k, d := range p.Decide(rest) {

@@ -299,7 +299,9 @@ func (a *Agent) saveAll(list []*job) {
 	if len(list) == 0 {
 		return
 	}
-	rows := make([]row, 0, len(list))
+	rows := newBatch(len(list))
+	defer rows.free()
+	var errs []error
 	for _, j := range list {
 		j.mu.Lock()
 		if !j.gone {
@@ -307,12 +309,12 @@ func (a *Agent) saveAll(list []*job) {
 				a.tell(j)
 			}
 			j.row.version++
-			rows = append(rows, j.row.clone())
+			errs = append(errs, rows.add(&j.row))
 		}
 		j.dirty = false
 		j.mu.Unlock()
 	}
-	err := a.store.put(rows...)
+	err := errors.Join(append(errs, a.store.write(rows))...)
 	a.stored(err)
 	if err != nil {
 		for _, j := range list {

@@ -30,13 +30,12 @@ type usageRow struct {
 }
 
 // addUsage adds what a row's sum has grown by since it was written last.
-func (s *store) addUsage(tx *bolt.Tx, r row) error {
-	u, before := r.Local.Used, s.used[r.Record.Spec.ID]
+func (s *store) addUsage(tx *bolt.Tx, spec *qos.Spec, u used) error {
+	before := s.used[spec.ID]
 	grown := u.Sum.Plus(before.Times(-1))
 	if grown == (api.UsageCounts{}) || u.Day == "" {
 		return nil
 	}
-	spec := &r.Record.Spec
 	b, key := tx.Bucket(bucketUsage), []byte(u.Day+" "+spec.ID)
 	v := b.Get(key)
 	if err := addTo(b, key, usageRow{usageName(spec.Tenant), usageName(spec.Name), spec.Framework, grown}); err != nil {

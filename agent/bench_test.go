@@ -48,13 +48,7 @@ func BenchmarkScrape(b *testing.B) {
 
 func benchScrape(b *testing.B, jobs int, encoding string) {
 	a := fullAgent(b)
-	s := &snapshot{At: time.Now()}
-	for i := range jobs {
-		j := shownJob(fmt.Sprintf("11111111-2222-3333-4444-%012d", i), fmt.Sprintf("/tenant/job-%d", i))
-		j.cpu, j.Progress, j.Usage = j.cpu+float64(i)*1.37, j.Progress+float64(i)*0.731, j.Usage+float64(i)/7919
-		s.shown = append(s.shown, j)
-	}
-	a.snapshot.Store(s)
+	crowd(a, jobs, 0)
 	page := a.metricsPage()
 	var cost []time.Duration
 	size := 0

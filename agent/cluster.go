@@ -273,12 +273,7 @@ func (a *Agent) tellMeta() {
 		Held: a.heldHere() != "", Draining: a.draining(),
 	}
 	if s != nil {
-		m.Headroom, m.Allocated = round(s.Headroom), round(s.Allocated)
-		for _, j := range s.Jobs {
-			if j.Allocation > 0 {
-				m.Jobs++
-			}
-		}
+		m.Headroom, m.Allocated, m.Jobs = round(s.Headroom), round(s.Allocated), s.granted
 	}
 	a.tellRoom(&m)
 	if k := a.engines.keeper; k != nil && isClosed(a.tested) {

@@ -10,7 +10,7 @@ import (
 	"qosctl/qos"
 )
 
-// metrics are what the agent counts itself; what it knows of jobs and node is read from the snapshot at each scrape.
+// metrics are what the agent counts itself; what it knows of jobs is taken from them at each scrape, what it knows of the node from the snapshot.
 type metrics struct {
 	ckptMetrics
 

@@ -58,16 +58,50 @@ func fullAgent(t testing.TB) *Agent {
 	k.note("n2", time.Millisecond, time.Millisecond)
 	a.metrics.registry.MustRegister(newMonascaCollector(func() monasca.Stats { return monasca.Stats{} }), newMeshCollector(func() gossip.Stats { return gossip.Stats{} }), newSkewCollector(&k), newExpiry(func() map[string]time.Time { return map[string]time.Time{"network": time.Now()} }))
 	a.metrics.callsOf("marathon")(http.MethodGet, http.StatusOK, time.Millisecond)
-	one := shownJob("11111111-2222-3333-4444-555555555555", "/a")
-	a.snapshot.Store(&snapshot{At: time.Now(), Jobs: []api.Job{*one.Job}, shown: []shown{one}})
+	if a.policies, err = newPolicies(a.cfg.Control); err != nil {
+		t.Fatal(err)
+	}
+	a.jobs = &jobs{byID: map[string]*job{}}
+	a.publish(time.Now())
 	return a
 }
 
-// scrape gets /metrics.
-func scrape(t testing.TB, a *Agent) string {
+// oneShown is a job that has every metric.
+func oneShown(time.Time) []shown {
+	return []shown{shownJob("11111111-2222-3333-4444-555555555555", "/a")}
+}
+
+// crowd gives an agent jobs: those from the number running on run.
+func crowd(a *Agent, n, running int) {
+	now := time.Now()
+	for i := range n {
+		id := fmt.Sprintf("11111111-2222-3333-4444-%012d", i)
+		e := &qos.Execution{Index: 1, Started: now, Deadline: now.Add(time.Hour), Allocation: 0.5}
+		e.Account.StartIncarnation(qos.Entry{Node: "n1", Container: id, Own: time.Duration(i+1) * 1_370_731_337})
+		j := newJob(row{Record: qos.Record{
+			Spec: qos.Spec{
+				ID: id, Name: fmt.Sprintf("/tenant/job-%d", i), Framework: qos.Marathon, Tenant: "/tenant", CPUs: 0.4,
+				Submitted: now.Add(time.Duration(i)), QoS: qos.QoS{Duration: 100, Deviation: 0.1, Deadline: qos.Deadline{After: time.Hour}},
+			},
+			Status: qos.Status{
+				Phase: qos.PhaseRunning, Since: now, Started: now, Owner: "n1", Execution: e,
+				Tally: qos.Tally{CPU: 31.25, Succeeded: 2, Met: 2}, Saved: &qos.Saved{Taken: now, Bytes: 1 << 20, Took: 300 * time.Millisecond, CPU: 20 * time.Second},
+			},
+		}})
+		if i >= running {
+			j.live = &live{rate: float64(i) / 7919}
+			j.decisions = []qos.Decision{{At: now, State: qos.OnPlan, ThesisState: qos.OnPlan, Ratio: 1.0173, Desired: float64(i) * 0.731, Need: 0.37, Prediction: now.Add(50 * time.Minute)}}
+		}
+		a.jobs.add(j)
+	}
+	a.publish(now)
+}
+
+// scrape gets /metrics, of the agent's jobs or of others.
+func scrape(t testing.TB, a *Agent, jobs func(time.Time) []shown) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	a.metricsPage().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	a.metricsOf(jobs).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	if w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version=0.0.4") {
 		t.Fatalf("/metrics: %d, %v", w.Code, w.Header())
 	}
@@ -140,7 +174,7 @@ func TestTheDocumentationHasEachMetric(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | unit | |\n|---|---|---|---|---|\n")
 	rows := 0
-	for _, f := range families(t, scrape(t, fullAgent(t))) {
+	for _, f := range families(t, scrape(t, fullAgent(t), oneShown)) {
 		if strings.HasPrefix(f.name, "qosctl_") {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.name, f.kind, f.labels, unitOf(f.name), f.help)
 			rows++
@@ -192,7 +226,7 @@ func TestMetricsPassPromtool(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(a.metrics.registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
-	page := scrape(t, a)
+	page := scrape(t, a, oneShown)
 	if problems, err := promlint.New(strings.NewReader(page)).Lint(); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
@@ -222,20 +256,13 @@ func TestLabelsAreEscapedAndBounded(t *testing.T) {
 func TestTooManyJobsAreLeftOutAndWhatRunsIsNot(t *testing.T) {
 	t.Parallel()
 	a := fullAgent(t)
-	s := &snapshot{At: time.Now()}
-	for i := range mostShown + 10 {
-		j := shownJob(fmt.Sprintf("id-%d", i), fmt.Sprintf("/job%d", i))
-		j.running = i >= mostShown-5
-		s.shown = append(s.shown, j)
-	}
-	s.show(nil)
-	a.snapshot.Store(s)
-	page := scrape(t, a)
-	if n := strings.Count(page, "qosctl_job_cpu_seconds_total{"); n != mostShown || s.hidden != 10 {
-		t.Errorf("%d jobs are shown, %d hidden", n, s.hidden)
+	crowd(a, mostShown+10, mostShown-5)
+	page := scrape(t, a, a.shownAt)
+	if n := strings.Count(page, "qosctl_job_cpu_seconds_total{"); n != mostShown {
+		t.Errorf("%d jobs are shown", n)
 	}
 	for i := mostShown - 5; i < mostShown+10; i++ {
-		if !strings.Contains(page, fmt.Sprintf(`qosctl_job_cpu_seconds_total{uuid="id-%d"`, i)) {
+		if !strings.Contains(page, fmt.Sprintf(`qosctl_job_cpu_seconds_total{uuid="11111111-2222-3333-4444-%012d"`, i)) {
 			t.Errorf("job %d runs, and is left out", i)
 		}
 	}
@@ -251,7 +278,7 @@ func TestThePageIsCompressedForWhoTakesIt(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "gzip")
 	r.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
 	w := httptest.NewRecorder()
-	a.metricsPage().ServeHTTP(w, r)
+	a.metricsOf(oneShown).ServeHTTP(w, r)
 	z, err := gzip.NewReader(bytes.NewReader(w.Body.Bytes()))
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +287,7 @@ func TestThePageIsCompressedForWhoTakesIt(t *testing.T) {
 	if err != nil || w.Header().Get("Content-Encoding") != "gzip" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Fatalf("%v, %v", err, w.Header())
 	}
-	if got, want := len(families(t, string(page))), len(families(t, scrape(t, a))); got != want {
+	if got, want := len(families(t, string(page))), len(families(t, scrape(t, a, oneShown))); got != want {
 		t.Errorf("%d families, want %d", got, want)
 	}
 }
@@ -269,7 +296,7 @@ func TestThePageIsCompressedForWhoTakesIt(t *testing.T) {
 func metricNames(t *testing.T) []string {
 	t.Helper()
 	names := map[string]bool{}
-	for _, f := range families(t, scrape(t, fullAgent(t))) {
+	for _, f := range families(t, scrape(t, fullAgent(t), oneShown)) {
 		names[f.name] = true
 		if f.kind == "histogram" {
 			names[f.name+"_bucket"], names[f.name+"_sum"], names[f.name+"_count"] = true, true, true

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// nodeCollector shows what the snapshot says of the node. Nobody reads the kernel for a scrape.
+// nodeCollector shows what the snapshot says of the node.
 type nodeCollector struct {
 	agent *Agent
 
@@ -66,7 +66,7 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.allocated, s.Allocated)
 	gauge(c.headroom, s.Headroom)
 	gauge(c.sold, s.sold)
-	gauge(c.jobs, float64(len(s.Jobs)))
+	gauge(c.jobs, float64(s.Jobs))
 	gauge(c.running, float64(s.running))
 	gauge(c.hidden, float64(s.hidden))
 	gauge(c.held, truth(s.held))

@@ -21,7 +21,10 @@ const (
 )
 
 // metricsPage serves /metrics: what client_golang collects, then the jobs. It is Prometheus' text format, whatever is asked for.
-func (a *Agent) metricsPage() http.Handler {
+func (a *Agent) metricsPage() http.Handler { return a.metricsOf(a.shownAt) }
+
+// metricsOf is metricsPage with the jobs that it is given.
+func (a *Agent) metricsOf(jobs func(time.Time) []shown) http.Handler {
 	own := promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{DisableCompression: true})
 	families, turns := jobFamilies(), newShares(mostScrapes, eachScrapes)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,9 +40,7 @@ func (a *Agent) metricsPage() http.Handler {
 		page, closePage := zipped(w, r)
 		out := bufio.NewWriterSize(page, 32<<10)
 		own.ServeHTTP(&headed{ResponseWriter: w, body: out}, plain)
-		if s := a.snapshot.Load(); s != nil {
-			writeJobs(out, families, s.shown)
-		}
+		writeJobs(out, families, jobs(time.Now()))
 		_ = out.Flush() // the client has gone: nobody to tell
 		_ = closePage() // likewise
 	})

@@ -10,47 +10,46 @@ import (
 	"qosctl/qos"
 )
 
-// snapshot is what the loop publishes once a second; /metrics reads it and nobody reads the kernel twice.
+// snapshot is what the loop publishes of the node once a second.
 type snapshot struct {
-	At        time.Time
-	Jobs      []api.Job // not ended
-	Allocated float64
-	Headroom  float64
-
-	shown           []shown // for /metrics: Jobs, and those that have ended just now
-	running, hidden int
-	sold            float64
-	held, draining  bool
+	At                     time.Time
+	Allocated, Headroom    float64
+	Jobs, running, granted int // that have not ended; of them those that have a container here, and those that are given CPUs
+	hidden                 int // jobs that /metrics has no room for
+	sold                   float64
+	held, draining         bool
 }
 
+// publish sums the node up. Of a job nothing is kept here: what /metrics shows of it is taken from it at the scrape.
 func (a *Agent) publish(now time.Time) {
-	marks := a.marks()
 	s := &snapshot{At: now, Headroom: a.cpus - a.cfg.Control.Reserve, sold: a.sold(), held: a.heldHere() != "", draining: a.draining()}
-	all := a.jobs.all()
-	s.Jobs, s.shown = make([]api.Job, 0, len(all)), make([]shown, 0, len(all)) // never grown: what is shown points into Jobs
-	var past []shown
-	for _, j := range all {
+	onPage := 0
+	for _, j := range a.jobs.all() {
 		j.mu.Lock()
-		if j.status().Phase.Terminal() {
-			if now.Sub(j.status().Ended) < keptShown {
-				v := a.describeUnder(marks, j)
-				past = append(past, shown{&v, j.figuresOf()})
-			}
-			j.mu.Unlock()
-			continue
+		st, request, given := j.status(), j.request(), 0.0
+		over := st.Phase.Terminal()
+		live, shown := j.live != nil && !over, !over || now.Sub(st.Ended) < keptShown
+		if e := st.Execution; e != nil && live {
+			given = e.Allocation
 		}
-		s.Jobs = append(s.Jobs, a.describeUnder(marks, j))
-		v, f := &s.Jobs[len(s.Jobs)-1], j.figuresOf()
 		j.mu.Unlock()
-		s.shown = append(s.shown, shown{v, f})
-		if f.running {
+		if shown {
+			onPage++
+		}
+		if !over {
+			s.Jobs++
+		}
+		if given > 0 {
+			s.granted++
+		}
+		if live {
 			s.running++
-			s.Allocated += v.Allocation
-			s.Headroom -= max(v.Request, v.Allocation)
+			s.Allocated += given
+			s.Headroom -= max(request, given)
 		}
 	}
 	s.Headroom -= s.sold
-	s.show(past)
+	s.hidden = max(0, onPage-mostShown)
 	a.snapshot.Store(s)
 }
 
@@ -63,13 +62,53 @@ func (a *Agent) Stalled() time.Duration {
 	return max(0, time.Since(s.At)-a.cfg.Control.Sample)
 }
 
-// show adds those that have ended, and leaves out what a page has no room for: what runs stays longest.
-func (s *snapshot) show(past []shown) {
-	s.shown = append(s.shown, past...)
-	if s.hidden = max(0, len(s.shown)-mostShown); s.hidden > 0 {
-		slices.SortStableFunc(s.shown, func(x, y shown) int { return cmp.Compare(truth(y.running), truth(x.running)) })
-		s.shown = s.shown[:mostShown]
+// shownAt is what /metrics shows of the jobs: those that have not ended in order, then those that have ended just now. Who holds a job for long,
+// because an engine is silent, is waited for last and once: as much as that one call may take.
+func (a *Agent) shownAt(now time.Time) []shown {
+	marks, all := a.marks(), a.jobs.all()
+	list, past := make([]shown, 0, len(all)), []shown(nil)
+	found, held := make([]shown, len(all)), []int(nil)
+	for i, j := range all {
+		if !j.mu.TryLock() {
+			held = append(held, i)
+			continue
+		}
+		found[i] = a.shownOf(j, marks, now)
+		j.mu.Unlock()
 	}
+	for _, i := range held {
+		all[i].mu.Lock()
+		found[i] = a.shownOf(all[i], marks, now)
+		all[i].mu.Unlock()
+	}
+	for _, s := range found {
+		switch {
+		case s.Job == nil:
+		case s.Phase.Terminal():
+			past = append(past, s)
+		default:
+			list = append(list, s)
+		}
+	}
+	return roomFor(append(list, past...))
+}
+
+// shownOf is a job as /metrics shows it; without a Job if that ended long ago. The caller holds j.mu.
+func (a *Agent) shownOf(j *job, marks map[string]string, now time.Time) shown {
+	if st := j.status(); st.Phase.Terminal() && now.Sub(st.Ended) >= keptShown {
+		return shown{}
+	}
+	v := a.describeUnder(marks, j)
+	return shown{&v, j.figuresOf()}
+}
+
+// roomFor leaves out what a page has no room for: what runs stays longest.
+func roomFor(list []shown) []shown {
+	if len(list) <= mostShown {
+		return list
+	}
+	slices.SortStableFunc(list, func(x, y shown) int { return cmp.Compare(truth(y.running), truth(x.running)) })
+	return list[:mostShown]
 }
 
 // show is the API's view of a job; whole has what only one job's page has.
@@ -168,7 +207,7 @@ func (a *Agent) describeNode() api.Node {
 		Reserve: a.cfg.Control.Reserve, Engine: strings.Join(a.engines.names(), ", "), Cgroup: string(a.engines.cgroups.Mode()), Frameworks: map[string]string{},
 	}
 	if s != nil {
-		n.Allocated, n.Headroom, n.Jobs = s.Allocated, s.Headroom, len(s.Jobs)
+		n.Allocated, n.Headroom, n.Jobs = s.Allocated, s.Headroom, s.Jobs
 	}
 	return n
 }

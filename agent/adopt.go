@@ -23,6 +23,9 @@ type mesosNode struct {
 	engine engine
 	poll   time.Duration
 
+	sum  sync.Mutex      // held while it is added up what was sold
+	ours map[string]bool // scratch of that: tasks of our jobs
+
 	mu    sync.Mutex
 	tasks []mesos.Task
 	holds map[string][]string // names in Docker of what a task's own program holds there, by task
@@ -40,7 +43,7 @@ func openMesos(cfg Config, engines engines, m *metrics, log *slog.Logger) (*meso
 	if err != nil {
 		return nil, err
 	}
-	n := &mesosNode{client: c, poll: cfg.Mesos.Poll}
+	n := &mesosNode{client: c, poll: cfg.Mesos.Poll, ours: map[string]bool{}}
 	n.engine, err = mesosengine.New(mesosengine.Options{Source: n, Cgroups: engines.cgroups, Docker: engines.ofMesos, Poll: cfg.Mesos.Poll, Logger: log})
 	return n, err
 }
@@ -121,7 +124,10 @@ func (a *Agent) sold() float64 {
 	if a.mesos == nil {
 		return 0
 	}
-	ours := map[string]bool{}
+	a.mesos.sum.Lock()
+	defer a.mesos.sum.Unlock()
+	ours := a.mesos.ours
+	clear(ours)
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
 		for _, t := range j.row.Local.Tasks {

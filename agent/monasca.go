@@ -65,19 +65,34 @@ func (a *Agent) monascaLoop(ctx context.Context) error {
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	since := f.since(a.started)
+	if err := f.mark(since); err != nil { // the first agent has none yet
+		a.log.Warn("monasca: after a restart ended runs may not be told", "err", err)
+	}
+	var offered time.Time
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
-		now := time.Now()
-		f.sender.Offer(monasca.Measure(f.node, a.figures(f, since), now))
-		if err := f.mark(now); err != nil {
-			a.log.Warn("monasca: after a restart ended runs may be told again", "err", err)
-		}
+		a.markTold(f, offered)
+		offered = time.Now()
+		f.sender.Offer(monasca.Measure(f.node, a.figures(f, since), offered))
 	}
 	stop()
-	return <-ended
+	err := <-ended
+	a.markTold(f, offered)
+	return err
+}
+
+// markTold notes up to when ended runs were told, once what was offered then is on the disk: an agent that is killed before tells them again,
+// with the same times and figures. One that noted it first would have lost them.
+func (a *Agent) markTold(f *feed, offered time.Time) {
+	if offered.IsZero() || !f.sender.Stored() {
+		return
+	}
+	if err := f.mark(offered); err != nil {
+		a.log.Warn("monasca: after a restart ended runs may be told again", "err", err)
+	}
 }
 
 // figures are those of all jobs that have not ended, or have since the last time. since bounds the runs of jobs not seen before.

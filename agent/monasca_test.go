@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -56,6 +58,38 @@ func awaitPoints(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// An agent that is killed after it has measured, and before that is on the disk, must tell of the ended runs again.
+func TestEndsCountAsToldOnceTheyAreOnTheDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "monasca.json")
+	if err := os.WriteFile(file, []byte(`{"keystone_url":"http://127.0.0.1:9/v3","monocasca_client_url":"http://127.0.0.1:9/v2.0","username":"u","password":"p","project_name":"mesos"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := monasca.New(monasca.Options{Dir: dir, Credentials: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, f, now := &Agent{log: slog.New(slog.DiscardHandler)}, &feed{sender: s, marker: filepath.Join(dir, "told")}, time.Now()
+	a.markTold(f, time.Time{}) // nothing was offered yet
+	s.Offer([]monasca.Measurement{{Name: "deadline", Dimensions: map[string]string{"uuid": idA}, At: now, Value: 1}})
+	a.markTold(f, now)
+	if at := f.since(now.Add(-time.Hour)); at != now.Add(-time.Hour) || fileThere(f.marker) {
+		t.Fatalf("what is only in memory counts as told up to %s", at)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Run(over); err != nil { // what was offered is in the spool then
+		t.Fatal(err)
+	}
+	a.markTold(f, now)
+	if at := f.since(now.Add(time.Hour)); !at.Equal(now) {
+		t.Errorf("what is on the disk counts as told up to %s, not %s", at, now)
+	}
+}
+
+func fileThere(path string) bool { _, err := os.Stat(path); return err == nil }
 
 func TestJobsAreToldToMonasca(t *testing.T) {
 	t.Parallel()

@@ -87,9 +87,10 @@ type Sender struct {
 	session *session
 	offered chan struct{} // has something when there is something in the queue
 
-	mu    sync.Mutex
-	queue []Measurement
-	stats Stats // its counters and state
+	mu      sync.Mutex
+	queue   []Measurement
+	storing bool  // what was in the queue is on its way to the spool
+	stats   Stats // its counters and state
 
 	// Of the goroutine that sends:
 	limit    int // measurements in a request: less than Batch after a 413
@@ -138,6 +139,13 @@ func (s *Sender) Offer(list []Measurement) {
 	}
 }
 
+// Stored says whether all that was offered is on the disk, as far as it was not dropped: an agent that is killed now loses none of it.
+func (s *Sender) Stored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) == 0 && !s.storing && s.stats.DiskFault == ""
+}
+
 // Run writes what is offered to the spool and sends it, until ctx ends. What was offered by then is in the spool; a request that is
 // under way is given a moment to be answered.
 func (s *Sender) Run(ctx context.Context) error {
@@ -176,7 +184,7 @@ func (s *Sender) write(ctx context.Context) {
 func (s *Sender) store() {
 	s.mu.Lock()
 	list := s.queue
-	s.queue = nil
+	s.queue, s.storing = nil, true
 	s.mu.Unlock()
 	now := time.Now()
 	cutoff := now.Add(-s.o.MaxAge)
@@ -221,6 +229,7 @@ func (s *Sender) disk(err error) {
 	if err != nil {
 		s.stats.DiskFault = oneLine(err.Error())
 	}
+	s.storing = false
 	now := s.stats.DiskFault
 	s.mu.Unlock()
 	switch {

@@ -41,10 +41,15 @@ func (a *Agent) observe(j *job, d qos.Decision, now time.Time) {
 		At: now, Ratio: d.Ratio, Used: ended + e.Account.Progress().Seconds(), Consumed: ended + e.Account.Consumed().Seconds(), Desired: d.Desired,
 		Allocation: e.Allocation, Need: d.Need, State: d.State, Late: d.Late, Index: e.Index,
 	}
-	if j.live != nil {
+	st := j.status()
+	n := len(st.Runs)
+	switch {
+	case j.live != nil:
 		r.Usage = j.pulse.usage
-	} else {
-		r.Used, r.Consumed = ended, ended // between two iterations: the last is in the tally
+	case n > 0 && st.Runs[n-1].Index >= e.Index: // between two iterations: the last is in the tally
+		r.Used, r.Consumed = ended, ended
+	case j.row.Local.Restoring > 0 && j.saved(): // its process state is on its way
+		r.Used = ended + st.Saved.CPU.Seconds()
 	}
 	if !d.Prediction.IsZero() && !e.Deadline.IsZero() {
 		r.Margin = d.Prediction.Sub(e.Deadline).Seconds()

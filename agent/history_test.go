@@ -30,6 +30,44 @@ func (n *node) awaitHistory(id string, ok func(api.History) bool) api.History {
 	return h
 }
 
+// A job that is being restored has what its checkpoint embodies: its curve does not fall to nothing meanwhile, nor is an iteration that is in
+// the tally drawn twice.
+func TestACurveGoesOnWithoutAContainer(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	running := func(f qos.Framework) *job {
+		e := &qos.Execution{Index: 2, Started: now, Deadline: now.Add(time.Hour)}
+		e.Account.StartIncarnation(qos.Entry{Node: "n0", Own: 30 * time.Second})
+		j := newJob(row{Record: qos.Record{Spec: qos.Spec{ID: idA, Framework: f, Submitted: now}, Status: qos.Status{Phase: qos.PhaseRunning, Execution: e}}})
+		j.status().Tally.CPU = 100
+		j.busy = true
+		return j
+	}
+	for name, c := range map[string]struct {
+		framework      qos.Framework
+		change         func(*job)
+		used, consumed float64
+	}{
+		"an app is restored": {qos.Marathon, func(j *job) {
+			j.row.Local.Restoring, j.status().Saved = 1, &qos.Saved{Execution: 2, Sequence: 1, CPU: 20 * time.Second}
+		}, 20, 30},
+		"an iteration is restored": {qos.Chronos, func(j *job) {
+			j.row.Local.Restoring, j.status().Saved = 1, &qos.Saved{Execution: 2, Sequence: 1, CPU: 20 * time.Second}
+		}, 120, 130},
+		"the next iteration is begun":  {qos.Chronos, func(j *job) { j.status().Runs = []qos.Run{{Index: 1}} }, 130, 130},
+		"an iteration is in the tally": {qos.Chronos, func(j *job) { j.status().Runs = []qos.Run{{Index: 2}} }, 100, 100},
+	} {
+		j := running(c.framework)
+		c.change(j)
+		a := &Agent{cfg: Default(), jobs: &jobs{byID: map[string]*job{idA: j}}}
+		a.observe(j, qos.Decision{}, now.Add(time.Second))
+		v := j.history.View(idA, time.Time{})
+		if len(v.Used) != 1 || float64(v.Used[0]) != c.used || float64(v.Consumed[0]) != c.consumed {
+			t.Errorf("%s: used %v, consumed %v; want %g and %g", name, v.Used, v.Consumed, c.used, c.consumed)
+		}
+	}
+}
+
 func TestAHistorySurvivesARestart(t *testing.T) {
 	t.Parallel()
 	n := testNode(t, nil)

@@ -48,10 +48,7 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 		if err := systemd.send("READY=1"); err != nil {
 			logger.Warn("tell systemd", "err", err)
 		}
-		debug.FreeOSMemory() // what recovery took
-		if err := letGoOfStart(); err != nil {
-			logger.Debug("memory", "err", err)
-		}
+		giveBack(logger) // what recovery took
 	}
 	if a.getenv("GOGC") == "" {
 		debug.SetGCPercent(agent.GCPercent)
@@ -68,12 +65,28 @@ func (a *app) runAgent(ctx context.Context, o configOpts) error {
 		systemd.watchdog(watched, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"), func() bool { return node.Stalled() < stalledAfter })
 	})
 	wg.Go(func() { reloadOnHangup(watched, node, logger) })
+	wg.Go(func() {
+		if sleep(watched, takenUp) == nil {
+			giveBack(logger)
+		}
+	})
 	stopping := context.AfterFunc(ctx, func() { _ = systemd.send("STOPPING=1") }) // nobody needs to know that it failed
 	defer stopping()
 	if err := node.Run(ctx); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 		return agentError(err)
 	}
 	return nil
+}
+
+// takenUp is when the containers of the agent before this one have been taken up, which needs memory as nothing does after it.
+const takenUp = 10 * time.Second
+
+// giveBack returns memory to the kernel that was needed for a moment: Go itself takes minutes for that.
+func giveBack(logger *slog.Logger) {
+	debug.FreeOSMemory()
+	if err := letGoOfStart(); err != nil {
+		logger.Debug("memory", "err", err)
+	}
 }
 
 // stalledAfter is how long the agent's loop may stand still before systemd is no longer told that it lives. It turns once a second, and

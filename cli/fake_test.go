@@ -50,7 +50,7 @@ func (f *fakeAgent) handler() http.Handler {
 	m.HandleFunc("GET /v1/jobs/{job}/explain", f.file("explain.json"))
 	m.HandleFunc("GET /v1/jobs/{job}/history", f.file("history.json"))
 	m.HandleFunc("GET /v1/jobs/{job}/logs", f.file("logs.ndjson"))
-	m.HandleFunc("POST /v1/jobs/{job}/checkpoints", f.file("checkpoint.json"))
+	m.HandleFunc("POST /v1/jobs/{job}/checkpoints", f.checkpoint)
 	m.HandleFunc("POST /v1/jobs/{job}/restore", f.job)
 	m.HandleFunc("GET /v1/checkpoints", f.file("checkpoints.json"))
 	m.HandleFunc("DELETE /v1/checkpoints", f.file(""))
@@ -181,6 +181,16 @@ func (f *fakeAgent) cancel(w http.ResponseWriter, r *http.Request) {
 	}
 	f.jobs[i][0].Phase = qos.PhaseCancelled
 	reply(w, 200, f.jobs[i][0])
+}
+
+// checkpoint takes as long as the file slow says.
+func (f *fakeAgent) checkpoint(w http.ResponseWriter, r *http.Request) {
+	if text, err := os.ReadFile(filepath.Join(f.dir, "slow")); err == nil {
+		if d, err := time.ParseDuration(strings.TrimSpace(string(text))); err == nil {
+			<-time.After(d)
+		}
+	}
+	f.file("checkpoint.json")(w, r)
 }
 
 func (f *fakeAgent) migrate(w http.ResponseWriter, r *http.Request) {

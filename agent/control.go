@@ -237,6 +237,9 @@ func sameCPUs(a, b float64) bool { d := a - b; return d < 0.0005 && d > -0.0005 
 
 // remember keeps a decision, and of those before it as many as there is room for: a list that doubles would have a third of it empty.
 func (j *job) remember(d qos.Decision, most int) {
+	if n := len(j.decisions); n > 0 && j.decisions[n-1].Reason == d.Reason { // nothing new for minutes is one text
+		d.Reason = j.decisions[n-1].Reason
+	}
 	if n := len(j.decisions) - most + 1; n > 0 {
 		j.decisions = slices.Delete(j.decisions, 0, n)
 	}

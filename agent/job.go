@@ -55,7 +55,7 @@ type job struct {
 // Bounds of the decisions that explain shows: of one job, and of all jobs together, of which each keeps a few all the same.
 const (
 	maxDecisions = 60
-	allDecisions = 6_000
+	allDecisions = 5_000
 	fewDecisions = 5
 )
 

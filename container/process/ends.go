@@ -17,6 +17,7 @@ type ends struct {
 	poll    *os.File // nil: nobody waits
 	fd      int      // of poll
 	waiting map[int]chan struct{}
+	reader  *sync.WaitGroup // who reads it
 }
 
 // await returns when the process behind pidfd has ended. It closes pidfd.
@@ -44,7 +45,7 @@ func (w *ends) join(pidfd int) (ended <-chan struct{}, err error) {
 		}
 	}
 	if err := unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, pidfd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(pidfd)}); err != nil {
-		w.endIfIdle()
+		_ = w.endIfIdle() // its reader ends by itself
 		return nil, fmt.Errorf("watch a process: %w", err)
 	}
 	c := make(chan struct{})
@@ -62,27 +63,30 @@ func (w *ends) begin() error {
 	if err != nil {
 		return err
 	}
-	w.poll, w.fd, w.waiting = poll, fd, map[int]chan struct{}{}
-	go w.read(poll)
+	w.poll, w.fd, w.waiting, w.reader = poll, fd, map[int]chan struct{}{}, new(sync.WaitGroup)
+	w.reader.Go(func() { w.read(poll) })
 	return nil
 }
 
-// leave ends the watch of a pidfd, and closes it.
+// leave ends the watch of a pidfd, and closes it. The last one waits for who read the epoll.
 func (w *ends) leave(pidfd int) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	delete(w.waiting, pidfd)
 	_ = unix.EpollCtl(w.fd, unix.EPOLL_CTL_DEL, pidfd, nil) // it is out already if its process has ended
 	_ = unix.Close(pidfd)                                   // nothing was written
-	w.endIfIdle()
+	reader := w.endIfIdle()
+	w.mu.Unlock()
+	reader.Wait()
 }
 
-// endIfIdle closes the epoll when nobody waits any more; who reads it ends by that. The caller holds w.mu.
-func (w *ends) endIfIdle() {
-	if len(w.waiting) == 0 {
-		_ = w.poll.Close() // nothing was written
-		w.poll = nil
+// endIfIdle closes the epoll when nobody waits any more; who reads it, who is returned, ends by that. The caller holds w.mu.
+func (w *ends) endIfIdle() (reader *sync.WaitGroup) {
+	if len(w.waiting) > 0 {
+		return new(sync.WaitGroup)
 	}
+	_ = w.poll.Close() // nothing was written
+	w.poll = nil
+	return w.reader
 }
 
 // read tells waiters until the epoll is closed.

@@ -156,14 +156,13 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 		switch {
 		case err == nil:
 			try = 0
-			if i := e.describe(c); i.State == container.Exited {
+			i := e.describe(c)
+			if i.State == container.Exited {
 				return *i.Exit, nil
 			}
+			err = e.waitOnce(ctx, c.ID, c.State.Running)
 		case errors.Is(err, container.ErrNotFound), ctx.Err() != nil:
 			return container.Exit{}, err
-		}
-		if err == nil {
-			err = e.waitOnce(ctx, c.ID)
 		}
 		if err != nil && !e.backOff(ctx, try) {
 			return container.Exit{}, fmt.Errorf("wait for container %s: %w", id, context.Cause(ctx))
@@ -171,12 +170,17 @@ func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 	}
 }
 
-// waitOnce returns when the daemon says that the container's state has changed.
-func (e *Engine) waitOnce(ctx context.Context, id string) error {
+// waitOnce returns when the daemon says that the container's state has changed, or it is time to look for oneself. For one that is not
+// started yet only the next exit can be waited for, and one between the look and the wait would not be told: so it is looked at often.
+func (e *Engine) waitOnce(ctx context.Context, id string, running bool) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	ok, bad := e.o.Client.ContainerWait(ctx, id, dcontainer.WaitConditionNextExit)
-	t := time.NewTimer(waitAgain) // an exit between the look and the wait would not be told
+	until, again := dcontainer.WaitConditionNextExit, waitAgain
+	if running {
+		until, again = dcontainer.WaitConditionNotRunning, lookAnyway
+	}
+	ok, bad := e.o.Client.ContainerWait(ctx, id, until)
+	t := time.NewTimer(again)
 	defer t.Stop()
 	select {
 	case <-ok:
@@ -191,9 +195,10 @@ func (e *Engine) waitOnce(ctx context.Context, id string) error {
 }
 
 const (
-	waitAgain = 2 * time.Second
-	leastWait = 20 * time.Millisecond
-	mostWait  = 2 * time.Second
+	waitAgain  = 2 * time.Second
+	lookAnyway = time.Minute // should a daemon have forgotten who waits
+	leastWait  = 20 * time.Millisecond
+	mostWait   = 2 * time.Second
 )
 
 // backOff waits before the daemon is asked again; false: ctx has ended.

@@ -144,8 +144,12 @@ func TestAMoveIsRefusedByReason(t *testing.T) {
 	a.submit(idB, `{"id":"/plain","cmd":"sleep 1000","cpus":0.05,"mem":32,"qos":{"duration":5,"desv_deadline":0.1,"deadline":60}}`)
 	refused := func(job, to, want string) {
 		t.Helper()
-		_, err := a.client().Migrate(t.Context(), job, api.Migrate{To: to})
-		if err == nil || !strings.Contains(err.Error(), want) {
+		var err error
+		c.until("migrate "+job+" is refused: "+want, func() bool { // a node that is slow to answer is taken for dead for a moment
+			_, err = a.client().Migrate(t.Context(), job, api.Migrate{To: to})
+			return err != nil && (strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), fmt.Sprintf("no node %q answers", to)))
+		})
+		if !strings.Contains(err.Error(), want) {
 			t.Errorf("migrate %s to %q: %v, want %q", job, to, err, want)
 		}
 	}

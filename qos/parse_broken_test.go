@@ -122,7 +122,7 @@ func TestHostileFilesOfTheLargestSizeAreReadInBoundedTimeAndWords(t *testing.T) 
 			t.Parallel()
 			began := time.Now()
 			_, warnings, err := Parse(data, testOptions())
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > time.Minute { // what grows with the square of the size takes many; a race detector on a busy machine, 14 s
 				t.Errorf("it took %v", took)
 			}
 			if problems := problemsOf(t, err); len(problems) > maxFindings+1 || len(warnings) > maxFindings+1 || len(err.Error()) > 100<<10 {

@@ -60,20 +60,22 @@ type cluster struct {
 	skews    skews
 
 	mu       sync.Mutex
-	gone     map[string]time.Time // nodes that are not alive, and since when this one knows
-	turning  map[string]bool      // jobs of nodes that are gone, being taken over
-	stirred  chan struct{}        // members or rows have changed
-	told     map[string]time.Time // accounts that are owed to other nodes, and when they were last told of them
-	missed   map[string]time.Time // jobs of nodes that are gone that their framework does not know, and since when
-	handed   map[string]handing   // jobs that were handed to a peer whose claim has not arrived
-	barred   map[string]barred    // jobs that the fence does not let this node have
+	gone     map[string]time.Time     // nodes that are not alive, and since when this one knows
+	turning  map[string]bool          // jobs of nodes that are gone, being taken over
+	stirred  chan struct{}            // members or rows have changed
+	told     map[string]time.Time     // accounts that are owed to other nodes, and when they were last told of them
+	deposits map[string]time.Duration // what replicas have of accounts whose owners do not answer
+	missed   map[string]time.Time     // jobs of nodes that are gone that their framework does not know, and since when
+	handed   map[string]handing       // jobs that were handed to a peer whose claim has not arrived
+	barred   map[string]barred        // jobs that the fence does not let this node have
 	lastMeta gossip.Meta
 	nextLook time.Time // at the whole table, by the loop alone
 }
 
 func newCluster(m mesh, p peerCaller) *cluster {
 	return &cluster{
-		mesh: m, peers: p, gone: map[string]time.Time{}, turning: map[string]bool{}, handed: map[string]handing{}, told: map[string]time.Time{}, missed: map[string]time.Time{},
+		mesh: m, peers: p, gone: map[string]time.Time{}, turning: map[string]bool{}, handed: map[string]handing{}, told: map[string]time.Time{},
+		deposits: map[string]time.Duration{}, missed: map[string]time.Time{},
 		barred: map[string]barred{}, stirred: make(chan struct{}, 1),
 	}
 }

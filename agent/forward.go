@@ -238,6 +238,7 @@ func (a *Agent) peerRoutes() http.Handler {
 	m.HandleFunc("POST /peer/v1/mesh/{kind}", a.postMesh)
 	m.HandleFunc("POST /peer/v1/jobs/{job}/yield", a.postYield)
 	m.HandleFunc("POST /peer/v1/jobs/{job}/account", a.postAccount)
+	m.HandleFunc("POST /peer/v1/jobs/{job}/debt", a.postDebt)
 	m.HandleFunc("POST /peer/v1/jobs/{job}/told", a.postTold)
 	m.HandleFunc("POST "+reachPath, a.postReach)
 	m.HandleFunc("GET /peer/v1/jobs/{job}/bearing", func(w http.ResponseWriter, r *http.Request) {

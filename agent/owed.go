@@ -25,6 +25,7 @@ type owed struct {
 	Account   qos.Account `json:"account"`
 	Sequence  int         `json:"sequence,omitempty"` // the highest of a checkpoint that this node knows of
 	Since     time.Time   `json:"since"`
+	Deposit   bool        `json:"deposit,omitempty"` // on disk: another node owes it
 }
 
 // maxOwed bounds what is owed at once. Above it accounts are told to the table only, as the one row that this node gives.
@@ -95,7 +96,11 @@ func (a *Agent) pay(now time.Time) {
 		}
 		m, ok := a.cluster.member(r.Status.Owner)
 		here := r.Status.Owner == a.node
-		if !here && (!ok || m.State != gossip.Alive) || !a.cluster.tell(o, now) {
+		if !a.cluster.tell(o, now) {
+			continue
+		}
+		if !here && (!ok || m.State != gossip.Alive) {
+			a.deposit(o, r.Status.Owner)
 			continue
 		}
 		a.spawn(func(ctx context.Context) {
@@ -112,6 +117,65 @@ func (a *Agent) pay(now time.Time) {
 			a.paid(o)
 		})
 	}
+}
+
+// deposit has a replica owe, too, what the owner can't be told now: until it is back, this node's store would have it alone.
+func (a *Agent) deposit(o owed, owner string) {
+	if o.Deposit || a.cluster.deposited(o) {
+		return
+	}
+	for _, node := range a.cluster.mesh.Replicas(o.Job, accountReplicas+1) {
+		m, ok := a.cluster.member(node)
+		if !ok || m.State != gossip.Alive || m.Meta.Peer == "" || node == a.node || node == owner {
+			continue
+		}
+		a.spawn(func(ctx context.Context) {
+			if err := a.askPeer(ctx, m, http.MethodPost, "/peer/v1/jobs/"+url.PathEscape(o.Job)+"/debt", o, nil); err != nil {
+				a.log.Debug("an account is not deposited", "job", o.Job, "node", node, "err", err) // tried again
+				return
+			}
+			a.cluster.keepDeposited(o)
+		})
+		return
+	}
+}
+
+// postDebt takes an account over that another node owes to an owner that does not answer.
+func (a *Agent) postDebt(w http.ResponseWriter, r *http.Request) {
+	o, err := readOwed(r)
+	if err == nil {
+		o.Deposit, o.Since = true, time.Now().Round(0)
+		err = a.store.owe(o)
+	}
+	if err != nil {
+		failPeer(w, err)
+		return
+	}
+	peer.Answer(w, http.StatusOK, struct{}{})
+}
+
+func readOwed(r *http.Request) (o owed, err error) {
+	if err = peer.Read(r, &o); err == nil && (o.Job != r.PathValue("job") || !o.sane()) {
+		err = refuse(codeInvalid, "it is an account of another job, or none")
+	}
+	return o, err
+}
+
+// deposited says whether another node has all of an account already, as far as this life of the agent knows.
+func (c *cluster) deposited(o owed) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	had, is := c.deposits[o.key()]
+	return is && had >= o.Account.Consumed()
+}
+
+func (c *cluster) keepDeposited(o owed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.deposits) > maxOwed {
+		clear(c.deposits)
+	}
+	c.deposits[o.key()] = o.Account.Consumed()
 }
 
 func (a *Agent) paid(o owed) {
@@ -139,11 +203,7 @@ func (o owed) key() string { return fmt.Sprintf("%s/%d", o.Job, o.Execution) }
 
 // postAccount takes what another node has counted of a job of this one.
 func (a *Agent) postAccount(w http.ResponseWriter, r *http.Request) {
-	var o owed
-	err := peer.Read(r, &o)
-	if err == nil && (o.Job != r.PathValue("job") || !o.sane()) {
-		err = refuse(codeInvalid, "it is an account of another job, or none")
-	}
+	o, err := readOwed(r)
 	if err == nil {
 		err = a.receive(peer.Caller(r.Context()), o)
 	}

@@ -57,7 +57,7 @@ func (s *store) owe(o owed) error {
 		}
 		var old owed
 		if v := b.Get([]byte(o.key())); v != nil && open(v, &old) == nil {
-			o.Account, o.Sequence = o.Account.Merge(old.Account), max(o.Sequence, old.Sequence)
+			o.Account, o.Sequence, o.Deposit = o.Account.Merge(old.Account), max(o.Sequence, old.Sequence), o.Deposit && old.Deposit
 		} else if v == nil && b.Stats().KeyN >= maxOwed {
 			return errOwed
 		}

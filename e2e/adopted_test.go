@@ -91,6 +91,10 @@ func (s *site) ownTimes(container string) (sum float64) {
 }
 
 func (s *site) adoptIterations() {
+	// Marathon starts its app again when it ends; the agent then deletes it, and the new task's container may still come.
+	s.until("Marathon's last container has ended", time.Minute, func() bool {
+		return strings.TrimSpace(s.sh(`busybox wget -qO- http://127.0.0.1:18080/v2/apps | grep -c '"apps":\[\]'; docker ps --quiet --filter name=^mesos-`)) == "1"
+	})
 	before := len(s.mesosContainers())
 	id := s.submit(map[string]any{
 		"name": "adopted-iterations", "command": burning(100), "schedule": "R3//P", "cpus": 0.5, "mem": 64,

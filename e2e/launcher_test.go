@@ -207,11 +207,11 @@ func TestLauncherMarathon(t *testing.T) {
 	}
 	l.trap = filepath.Join(here, "shell_trap")
 	file := thesisFile(t, "marathon-openmplinpack1")
-	file["cmd"], file["backoffSeconds"] = fmt.Sprintf("%s 80 %d", filepath.Join(here, "rounds"), 5*turns()), 1
+	file["cmd"], file["backoffSeconds"] = fmt.Sprintf("%s 240 %d", filepath.Join(here, "rounds"), 5*turns()), 1
 	file["env"] = map[string]any{"CURL": filepath.Join(bin, "image", "curl")}
 	l.marathon(file)
 	l.postJSON("http://"+c.marathon+"/v2/apps", file)
-	l.announce(l.announcement("marathon", "openmplinpack1", 4, 240, 0.1, 0))
+	l.announce(l.announcement("marathon", "openmplinpack1", 12, 240, 0.1, 0))
 	c.until("running, with progress", 30*time.Second, func() bool {
 		j, err := c.api.Job(t.Context(), l.id())
 		return err == nil && j.Phase == qos.PhaseRunning && j.Progress > 0.2

@@ -79,7 +79,7 @@ bin/nfpm: tools/go.mod tools/go.sum
 	@echo "building nfpm: a minute or some, once for each version"
 	$(GO) build -C tools -trimpath -ldflags '-s -w' -o ../bin/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
 
-e2e: build ## real nodes, keystone and page-test; the main job unharmed, with the agent killed twenty times, and uncontrolled (which must miss), as root
+e2e: build ## real nodes, keystone and page-test; the main job unharmed, beside another tenant, with the agent killed twenty times, and uncontrolled (which must miss), as root
 	tools/e2e
 
 keystone: ## Monasca's session against a real Keystone, which it installs (as root; some minutes, on a machine that does little else)

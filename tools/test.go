@@ -2,6 +2,9 @@
 
 // Command test runs `go test` with the arguments given, prints what that would print, and at the end which tests were skipped and why:
 // a green line must not hide that half of the tests needed root. `make test` runs it.
+//
+// With QOSCTL_AGAIN set, as in continuous integration, a few tests that have failed get a second try, each package alone: machines are at
+// times slower than any patience. Both tries are shown, and the end says loudly which needed the second.
 package main
 
 import (
@@ -34,7 +37,12 @@ type report struct {
 	kept  map[string][]string // output of tests that have not passed (yet), by package and test
 	tests map[string][]string // tests of a package, in the order of their beginning
 	skips []skip
+	fails map[string][]string // tests that have failed, by package
+	whole bool                // a package has failed as a whole: it does not build, has panicked or taken too long
 }
+
+// mostAgain is how many tests may get a second try: more are no chance.
+const mostAgain = 5
 
 func main() {
 	code, err := run(os.Args[1:])
@@ -45,16 +53,38 @@ func main() {
 }
 
 func run(args []string) (int, error) {
+	r, code, err := try(args)
+	n := 0
+	for _, tests := range r.fails {
+		n += len(tests)
+	}
+	if code == 0 || err != nil || r.whole || n == 0 || n > mostAgain || os.Getenv("QOSCTL_AGAIN") == "" {
+		return code, err
+	}
+	flags := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.HasPrefix(a, "./") })
+	for pkg, tests := range r.fails {
+		only := "^(" + strings.Join(tests, "|") + ")$"
+		fmt.Printf("\nAGAIN: %s %s\n", pkg, only)
+		if _, code, err := try(append(slices.Clone(flags), "-count=1", "-run", only, pkg)); code != 0 {
+			return code, err
+		}
+		fmt.Printf("FLAKY: %s %s failed, and passed at the second try: what it said at the first is above\n", pkg, only)
+	}
+	return 0, nil
+}
+
+// try runs go test once.
+func try(args []string) (*report, int, error) {
+	r := &report{w: os.Stdout, kept: make(map[string][]string), tests: make(map[string][]string), fails: make(map[string][]string)}
 	cmd := exec.Command(cmp.Or(os.Getenv("GO"), "go"), append([]string{"test", "-json"}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 1, err
+		return r, 1, err
 	}
 	if err := cmd.Start(); err != nil {
-		return 1, err
+		return r, 1, err
 	}
-	r := report{w: os.Stdout, kept: make(map[string][]string), tests: make(map[string][]string)}
 	bad := r.read(out)
 	if bad != nil {
 		_, _ = io.Copy(os.Stdout, out) // so that go test can go on
@@ -62,12 +92,12 @@ func run(args []string) (int, error) {
 	err = cmd.Wait()
 	r.skipped()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return max(1, exit.ExitCode()), bad
+		return r, max(1, exit.ExitCode()), bad
 	}
 	if err = errors.Join(bad, err); err != nil {
-		return 1, err
+		return r, 1, err
 	}
-	return 0, nil
+	return r, 0, nil
 }
 
 func (r *report) read(in io.Reader) error {
@@ -115,6 +145,9 @@ func (r *report) see(e event) {
 		r.kept[key] = nil
 	case e.Action == "fail" && e.Test == "":
 		r.failures(e.Package) // it ended without its FAIL line: a panic, a timeout
+		r.whole = r.whole || len(r.fails[e.Package]) == 0
+	case e.Action == "fail" && top(e.Test) == e.Test:
+		r.fails[e.Package] = append(r.fails[e.Package], e.Test)
 	}
 }
 

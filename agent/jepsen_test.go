@@ -50,8 +50,11 @@ func TestJepsen(t *testing.T) {
 // simulate runs a scenario in a bubble, and fails with what happened if an invariant did not hold.
 func simulate(t *testing.T, seed uint64, nodes int, cfg func(*Config), scenario func(*world)) {
 	t.Helper()
+	dir := ""
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // out of the bubble: what a killed agent had begun may write until its last goroutine has ended
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed, nodes, cfg)
+		dir = w.dir
 		stop := w.run()
 		scenario(w)
 		w.mu.Lock()

@@ -145,7 +145,6 @@ func (w *world) run() (stop func()) {
 		w.master.end()
 		w.wg.Wait()
 		pause(context.Background(), time.Minute) // memberlist does not wait for the probe that is under way
-		_ = os.RemoveAll(w.dir)
 	}
 }
 

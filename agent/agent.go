@@ -91,6 +91,7 @@ type Agent struct {
 	unasked                            map[string]time.Time // jobs that nobody knows of whom checkpoints are here, and since when; by the loop of orphans alone
 
 	background sync.WaitGroup
+	ended      *endings
 	spawn      func(func(context.Context))                  // set by Run: starts what Run waits for
 	listen     func(ctx context.Context) ([]*server, error) // sockets and the TCP address; in virtual time there are none
 }
@@ -109,9 +110,9 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
+		cfg:   cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
 		file: o.File, examining: make(chan struct{}, 1),
-		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), strangeViewers: make(chan struct{}, maxStrange), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{},
+		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), strangeViewers: make(chan struct{}, maxStrange), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{}, ended: newEndings(),
 		tested: make(chan struct{}), recovered: make(chan struct{}), rate: ckpt.NewRate(int64(cfg.Checkpoint.RateMB) * 1e6), moveCost: moveCost, masterPoll: masterEvery,
 	}
 	a.listen = a.listenAll
@@ -229,7 +230,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return s.run(inner2) })
 	}
 	for _, loop := range []func(context.Context) error{
-		a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop, a.orphanLoop, a.clusterLoop, a.meshLoop, a.masterLoop, a.monascaLoop,
+		a.endingsLoop, a.sampleLoop, a.controlLoop, a.stewardLoop, a.watchFrameworks, a.mesosLoop, a.orphanLoop, a.clusterLoop, a.meshLoop, a.masterLoop, a.monascaLoop,
 	} {
 		g.Go(func() error { return loop(inner2) })
 	}

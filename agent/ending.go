@@ -3,11 +3,61 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"qosctl/container"
 	"qosctl/qos"
 )
+
+// attend has a container watched to its end: without a goroutine where the engine tells ends by itself.
+func (a *Agent) attend(j *job, eng engine, id string) {
+	watch := func(ctx context.Context) { a.watch(ctx, j, eng, id) }
+	if h, ok := eng.(container.Herald); ok && h.Herald(id, func() { a.ended.add(watch) }) == nil {
+		return
+	}
+	a.spawn(watch) // it says what else is the matter
+}
+
+// endings are the watches of containers that are told to have ended, until endingsLoop begins them.
+type endings struct {
+	mu   sync.Mutex
+	list []func(context.Context)
+	some chan struct{} // capacity 1
+}
+
+func newEndings() *endings { return &endings{some: make(chan struct{}, 1)} }
+
+func (e *endings) add(watch func(context.Context)) {
+	e.mu.Lock()
+	e.list = append(e.list, watch)
+	e.mu.Unlock()
+	select {
+	case e.some <- struct{}{}:
+	default:
+	}
+}
+
+func (e *endings) take() (all []func(context.Context)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all, e.list = e.list, nil
+	return all
+}
+
+// endingsLoop watches the containers that are told to have ended.
+func (a *Agent) endingsLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.ended.some:
+		}
+		for _, watch := range a.ended.take() {
+			a.spawn(watch)
+		}
+	}
+}
 
 // watch waits for a container's end and draws the consequences.
 func (a *Agent) watch(ctx context.Context, j *job, eng engine, id string) {

@@ -213,11 +213,17 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("look at a container", "container", id, "err", err) // its counters are opened by a later sweep
 	}
-	l := &live{container: id, engine: eng, saved: time.Now(), since: time.Now()}
+	if a.holdAs(j, &live{container: id, engine: eng, saved: time.Now(), since: time.Now()}, info, err) {
+		a.attend(j, eng, id)
+	}
+}
+
+// holdAs is hold, up to the watch. False: the job is gone.
+func (a *Agent) holdAs(j *job, l *live, info container.Info, err error) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.gone {
-		return
+		return false
 	}
 	j.live, j.busy = l, false
 	if err == nil {
@@ -236,7 +242,7 @@ func (a *Agent) hold(ctx context.Context, j *job, eng engine, id string) {
 		a.halt(j, string(qos.IntentCancel))
 	}
 	a.decideSoon()
-	a.spawn(func(ctx context.Context) { a.watch(ctx, j, eng, id) })
+	return true
 }
 
 // suspendWhenTested carries out an order to save and stop that the agent before this one was given, as soon as it is known whether this

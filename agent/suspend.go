@@ -178,7 +178,7 @@ func (a *Agent) backAgain(j *job, l *live, back *ckpt.BackError) {
 	l.back = back.Since
 	if l.ended != nil { // its watch has seen that
 		l.ended = nil
-		a.spawn(func(ctx context.Context) { a.watch(ctx, j, l.engine, l.container) })
+		a.spawn(func(context.Context) { a.attend(j, l.engine, l.container) })
 	}
 }
 

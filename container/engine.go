@@ -160,6 +160,14 @@ type QuotaReader interface {
 	Quota(id string, g cgroup.Group) (cpus float64, err error)
 }
 
+// Herald is an Engine that tells ends without anybody waiting for them: a thousand waiting goroutines have five to nine megabytes of stacks.
+type Herald interface {
+	// Herald has ended called once when the container has ended, or is about to: Wait returns at once then, or soon. It may be called before
+	// Herald returns, and must not hold up its caller. It is not called any more once the engine is closed. An error: it never will be,
+	// and Wait is to be used.
+	Herald(id string, ended func()) error
+}
+
 // Positioner is what the readers of Logs implement: Offset is the position in the output of the next byte that Read returns. It is
 // more than the caller asked for where older output was dropped already.
 type Positioner interface {

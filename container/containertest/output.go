@@ -125,3 +125,43 @@ func contextEnds(t *testing.T, b *bench) {
 		t.Error("closing does not end a read")
 	}
 }
+
+// An engine that tells ends without anybody waiting tells each once: of one that runs, of one that has ended, of none that is not there.
+func endHeralded(t *testing.T, b *bench) {
+	h, ok := b.Engine.(container.Herald)
+	if !ok {
+		t.Skip("this engine heralds nothing: its containers are waited for")
+	}
+	if err := h.Herald("none-1", func() { t.Error("the end of nothing is told") }); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("what is not there: %v", err)
+	}
+	created := b.create(t, container.Spec{Command: "true"})
+	if err := h.Herald(created, func() { t.Error("the end of one is told that has not begun") }); !errors.Is(err, container.ErrNotSupported) {
+		t.Errorf("one that is not started: %v", err)
+	}
+	id, end := b.running(t)
+	told := make(chan struct{}, 2)
+	if err := h.Herald(id, func() { told <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) > 0 {
+		t.Error("the end of one that runs is told")
+	}
+	end()
+	for _, when := range []string{"ends", "has ended"} {
+		select {
+		case <-told:
+		case <-time.After(patience):
+			t.Fatalf("nobody is told that it %s", when)
+		}
+		b.wait(t, id)
+		if len(told) > 0 {
+			t.Error("an end is told twice")
+		}
+		if when == "ends" {
+			if err := h.Herald(id, func() { told <- struct{}{} }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

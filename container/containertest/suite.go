@@ -78,6 +78,7 @@ func Run(t *testing.T, setup func(t *testing.T) Setup) {
 		{name: "what is not there", test: notFound, observed: true},
 		{name: "a context ends waiting", test: contextEnds, observed: true},
 		{name: "the end is noticed", test: endNoticed, observed: true},
+		{name: "the end is heralded", test: endHeralded},
 		{name: "what is not supported says so", test: notSupported, observed: true},
 	}
 	for _, c := range all {

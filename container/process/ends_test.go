@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"sync"
 	"testing"
@@ -95,4 +96,46 @@ func TestEndsStopWaiting(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// Who waits without a goroutine is told once, of its own process; what it was told of is left open no longer, and after close nobody is told.
+func TestEndsAreTold(t *testing.T) {
+	t.Parallel()
+	w, first, second := new(ends), sleeper(t), sleeper(t)
+	told := make(chan int, 3)
+	for i, cmd := range []*exec.Cmd{first, second} {
+		if err := w.join(pidfdOf(t, cmd), waiter{ended: func() { told <- i }}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end := func(cmd *exec.Cmd) {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}
+	end(second)
+	if i := <-told; i != 1 {
+		t.Errorf("the end of process %d is told, it was that of 1", i)
+	}
+	w.close() // waits for who told of the second
+	if len(w.waiting) != 0 || w.poll != nil {
+		t.Errorf("%d are still waited for, or the epoll is open", len(w.waiting))
+	}
+	end(first)
+	if err := w.join(pidfdOf(t, ending(t)), waiter{ended: func() { told <- 2 }}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("waiting after close: %v", err)
+	}
+	if len(told) != 0 {
+		t.Errorf("somebody is told twice, or after close: %d", <-told)
+	}
+}
+
+// ending is a process that is killed at the test's end.
+func ending(t *testing.T) *exec.Cmd {
+	t.Helper()
+	cmd := sleeper(t)
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	})
+	return cmd
 }

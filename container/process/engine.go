@@ -65,7 +65,10 @@ type Engine struct {
 	closed   bool
 }
 
-var _ container.Engine = (*Engine)(nil)
+var (
+	_ container.Engine = (*Engine)(nil)
+	_ container.Herald = (*Engine)(nil)
+)
 
 // New opens the engine on o.Dir and finds the containers that are there. Without write access to cgroups it returns an error that
 // wraps cgroup.ErrNoAccess.
@@ -128,6 +131,7 @@ func (e *Engine) Close() error {
 	hold := e.held
 	e.mu.Unlock()
 
+	e.proc.ends.close()
 	for _, c := range readers {
 		c()
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +18,7 @@ const lookAgain = 100 * time.Millisecond
 // Wait returns when the container has exited: when its shim is gone, and its payload if the shim was killed.
 func (e *Engine) Wait(ctx context.Context, id string) (container.Exit, error) {
 	for {
-		l, err := e.lookApart(id)
+		l, err := e.look(id)
 		switch {
 		case err != nil:
 			return container.Exit{}, fmt.Errorf("wait: %w", err)
@@ -47,15 +46,26 @@ type sight struct {
 	gone  bool     // it has ended since it was looked at
 }
 
-// lookApart looks at a container on a goroutine of its own: who waits for long afterwards would keep the stack that decoding needs, which is
-// 8 kB for each container.
-func (e *Engine) lookApart(id string) (s *sight, err error) {
-	var done sync.WaitGroup
-	done.Go(func() { s, err = e.look(id) })
-	done.Wait()
-	return s, err
+// Herald has ended called when the container's end can be waited for no longer than a moment: see container.Herald. Until then it costs a
+// pidfd and an entry of an epoll, where Wait would hold a goroutine.
+func (e *Engine) Herald(id string, ended func()) error {
+	s, err := e.look(id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait: %w", err)
+	case s.state == container.Exited, s.gone:
+		ended()
+		return nil
+	case s.pidfd < 0:
+		return fmt.Errorf("container %s has no process yet: %w", id, container.ErrNotSupported)
+	}
+	if err := e.proc.ends.join(s.pidfd, waiter{ended: ended}); err != nil {
+		return fmt.Errorf("wait for container %s: %w", id, err)
+	}
+	return nil
 }
 
+// look finds out what a waiter has to wait for.
 func (e *Engine) look(id string) (*sight, error) {
 	r, err := e.load(id)
 	if err != nil {

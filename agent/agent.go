@@ -110,7 +110,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg:   cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
+		cfg: cfg, version: o.Version, log: o.Logger.With("pkg", "agent"), ready: o.Ready, node: cfg.Node, started: time.Now(),
 		file: o.File, examining: make(chan struct{}, 1),
 		jobs: &jobs{byID: map[string]*job{}}, viewers: make(chan struct{}, maxViewers), strangeViewers: make(chan struct{}, maxStrange), kickControl: make(chan struct{}, 1), kickSteward: make(chan struct{}, 1), kickLook: make(chan struct{}, 1), kickMesos: make(chan struct{}, 1), launches: launches{}, ended: newEndings(),
 		tested: make(chan struct{}), recovered: make(chan struct{}), rate: ckpt.NewRate(int64(cfg.Checkpoint.RateMB) * 1e6), moveCost: moveCost, masterPoll: masterEvery,

@@ -24,7 +24,7 @@ import (
 const (
 	benchJobs   = 1000
 	mostCore    = 2.5 // % of a core
-	mostMemory  = 45  // MiB resident, its program's pages and its store's included. Wanted are 40: 13 are the program's, 2 the store's, 5 stacks that wait for the containers' ends
+	mostMemory  = 40  // MiB resident, its program's 13 and its store's 2 included
 	benchWarm   = 15 * time.Second
 	benchWindow = 30 * time.Second
 )

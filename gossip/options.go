@@ -121,6 +121,7 @@ type profile struct {
 	base         func() *memberlist.Config
 	gossip       time.Duration
 	nodes        int
+	probe        time.Duration // a death is told by this × (2 + suspicion × log10 of the nodes), or so
 	probeTimeout time.Duration
 	suspicion    int
 	pushPull     time.Duration
@@ -143,7 +144,8 @@ const (
 
 func (o *Options) profile() (profile, error) {
 	fast := profile{
-		base: memberlist.DefaultLANConfig, gossip: 100 * time.Millisecond, nodes: 4, probeTimeout: 250 * time.Millisecond, suspicion: 3,
+		base: memberlist.DefaultLANConfig, gossip: 100 * time.Millisecond, nodes: 4,
+		probe: 950 * time.Millisecond, probeTimeout: 250 * time.Millisecond, suspicion: 3,
 		pushPull: 10 * time.Second, toTheDead: 2 * time.Minute, tcp: 3 * time.Second,
 		poll: 500 * time.Millisecond, rejoin: 15 * time.Second, soon: 250 * time.Millisecond, rest: 30 * time.Second,
 		accounts: 10 * time.Second, meta: 5 * time.Second,
@@ -154,7 +156,7 @@ func (o *Options) profile() (profile, error) {
 	case ProfileLAN:
 		lan := fast
 		lan.gossip, lan.nodes, lan.probeTimeout, lan.suspicion = 200*time.Millisecond, 3, 500*time.Millisecond, 4
-		lan.pushPull, lan.tcp, lan.poll, lan.rejoin = 30*time.Second, 10*time.Second, time.Second, 30*time.Second
+		lan.probe, lan.pushPull, lan.tcp, lan.poll, lan.rejoin = time.Second, 30*time.Second, 10*time.Second, time.Second, 30*time.Second
 		lan.soon = 500 * time.Millisecond
 		return lan, nil
 	}
@@ -177,7 +179,7 @@ func (o *Options) config(p profile, logs io.Writer) (*memberlist.Config, error) 
 		}
 	}
 	c.GossipInterval, c.GossipNodes = p.gossip, p.nodes
-	c.ProbeTimeout, c.SuspicionMult = p.probeTimeout, p.suspicion
+	c.ProbeInterval, c.ProbeTimeout, c.SuspicionMult = p.probe, p.probeTimeout, p.suspicion
 	c.PushPullInterval, c.GossipToTheDeadTime = p.pushPull, p.toTheDead
 	c.TCPTimeout = p.tcp
 	c.DeadNodeReclaimTime = 30 * time.Second

@@ -97,7 +97,7 @@ func newRaw(t *testing.T, n, jobs int) *rawCluster {
 		conf.Name, conf.Transport, conf.Delegate, conf.LogOutput = gossiptest.Name(i), transport, r, io.Discard
 		conf.GossipInterval, conf.GossipNodes, conf.ProbeTimeout, conf.SuspicionMult = 100*time.Millisecond, 4, 250*time.Millisecond, 3
 		conf.PushPullInterval, conf.GossipToTheDeadTime, conf.TCPTimeout = 10*time.Second, 2*time.Minute, 3*time.Second
-		conf.EnableCompression = false
+		conf.ProbeInterval, conf.EnableCompression = 950*time.Millisecond, false
 		list, err := memberlist.Create(conf)
 		if err != nil {
 			t.Fatal(err)

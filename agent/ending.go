@@ -209,6 +209,7 @@ func (a *Agent) settle(j *job, exit container.Exit, now time.Time) {
 			if own, err := l.reader.Usage(); err == nil {
 				e.Account.Count(own)
 			}
+			j.readThrottling(l)
 			_ = l.reader.Close() // read only: nothing to lose
 			l.reader = nil
 		}

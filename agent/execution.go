@@ -270,7 +270,7 @@ func (a *Agent) locate(j *job, info container.Info) {
 		return // a container that has ended meanwhile is seen by its watch; another's are tried again
 	}
 	l.reader, l.group = r, info.Cgroup
-	_ = l.reader.Read(&l.seen) // likewise
+	_ = errors.Join(r.Read(&l.seen), r.Throttling(&l.seen)) // likewise
 	entry := e.Account.Entries[e.Account.Live]
 	entry.Cgroup = info.Cgroup.CPUAcct
 	e.Account.Entries[e.Account.Live] = entry

@@ -110,7 +110,7 @@ func (a *Agent) countLast(j *job, l *live) bool {
 }
 
 func (a *Agent) readCounters(j *job, l *live) {
-	var s cgroup.Sample
+	s := l.seen
 	switch err := l.reader.Read(&s); {
 	case errors.Is(err, cgroup.ErrGone) && a.countLast(j, l):
 		return // its own cgroup went with it; what counts is its execution's
@@ -137,6 +137,17 @@ func (a *Agent) readCounters(j *job, l *live) {
 	j.cfs.add(l.seen, s)
 	l.seen = s
 	j.status().Execution.Account.Count(s.Usage)
+}
+
+// readThrottling counts what the quota held back, with cgroup v1 a file of its own: at each decision and at the end, not at every sample.
+// The caller holds j.mu.
+func (j *job) readThrottling(l *live) {
+	s := l.seen
+	if l.reader == nil || l.reader.Throttling(&s) != nil {
+		return // what is wrong with it, the next sample says
+	}
+	j.cfs.add(l.seen, s)
+	l.seen = s
 }
 
 // cfs are the quota's counters over all containers of a job that this agent has held.
@@ -177,6 +188,7 @@ func (a *Agent) view(j *job) (v qos.JobView, ok bool) {
 	}
 	p := &j.pulse
 	if l != nil {
+		j.readThrottling(l)
 		p.measure(l.seen, e.Allocation)
 	} else if p.base.At.IsZero() { // nothing is known of it yet
 		p.usage, p.throttled = e.Allocation, 1

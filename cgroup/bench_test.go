@@ -145,6 +145,9 @@ func BenchmarkSample(b *testing.B) {
 		if err := r.Read(&s); err != nil {
 			b.Fatal(err)
 		}
+		if err := r.Throttling(&s); err != nil {
+			b.Fatal(err)
+		}
 		if err := r.Split(&s); err != nil {
 			b.Fatal(err)
 		}
@@ -257,6 +260,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		var s Sample
 		for what, do := range map[string]func() error{
 			"Read":               func() error { return r.Read(&s) },
+			"Throttling":         func() error { return r.Throttling(&s) },
 			"Split":              func() error { return r.Split(&s) },
 			"Usage":              func() error { _, err := r.Usage(); return err },
 			"CPUs":               func() error { _, err := l.CPUs(); return err },

@@ -132,7 +132,7 @@ func checkSample(t *testing.T, f *FS, g Group, want Sample) {
 	}
 	defer r.Close()
 	var got Sample
-	if err := errors.Join(r.Read(&got), r.Split(&got)); err != nil {
+	if err := errors.Join(r.Read(&got), r.Throttling(&got), r.Split(&got)); err != nil {
 		t.Fatal(err)
 	}
 	if got.At.IsZero() {

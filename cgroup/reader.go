@@ -77,29 +77,25 @@ func (f *FS) dirs(g Group) (cpu, acct string, err error) {
 	return f.cpu.at(c), f.cpuacct.at(a), nil
 }
 
-// Read reads all counters into s but, with v1, the split into user and system, which is a file of its own: most readers of most samples have
-// no use for it (Split). At is taken when the usage was read. It allocates nothing. An error leaves s undefined; ErrGone says
-// that the cgroup was removed. The kernel refreshes a running cgroup's usage once in a tick (4 ms at 250 Hz).
+// Read reads the CPU time into s, and what else its file has: with v2 all of it. The split into user and system with v1 (Split), and the throttling
+// with v1 or of another cgroup (Throttling), are files of their own, which most samples have no use for: what they have stays as it is in s.
+// At is taken when the usage was read. It allocates nothing. An error leaves s undefined; ErrGone says that the cgroup was removed. The kernel
+// refreshes a running cgroup's usage once in a tick (4 ms at 250 Hz).
 func (r *Reader) Read(s *Sample) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	buf := r.borrow()
 	defer r.bufs.Put(buf)
-	*s = Sample{}
 	switch {
 	case !r.v2:
-		if err := r.readAcct(s, buf); err != nil {
-			return err
-		}
-		return r.readThrottling(s, buf)
+		return r.readAcct(s, buf)
 	case r.usage.name == "":
 		return r.readTime(&r.stat, s, buf)
 	}
-	if err := r.readTime(&r.usage, s, buf); err != nil {
-		return err
-	}
-	s.Periods, s.Throttled, s.ThrottledTime = 0, 0, 0 // of the cgroup that is counted
-	return r.readThrottling(s, buf)
+	own := *s
+	err := r.readTime(&r.usage, s, buf)
+	s.Periods, s.Throttled, s.ThrottledTime = own.Periods, own.Throttled, own.ThrottledTime // not of the cgroup that is counted
+	return err
 }
 
 // borrow is a buffer, to be put back.
@@ -120,23 +116,6 @@ func (r *Reader) readTime(k *kernFile, s *Sample, buf *[statSize]byte) error {
 	if usage, err := parseCPUStat(b, s); err != nil || !usage {
 		return fmt.Errorf("parse %s: %w", k.name, errMalformed)
 	}
-	return nil
-}
-
-// readThrottling reads the throttling from the cpu.stat of the limited cgroup, if there is one.
-func (r *Reader) readThrottling(s *Sample, buf *[statSize]byte) error {
-	if r.stat.name == "" {
-		return nil
-	}
-	b, err := r.stat.read(buf[:])
-	if err != nil {
-		return err
-	}
-	var own Sample
-	if _, err := parseCPUStat(b, &own); err != nil {
-		return fmt.Errorf("parse %s: %w", r.stat.name, errMalformed)
-	}
-	s.Periods, s.Throttled, s.ThrottledTime = own.Periods, own.Throttled, own.ThrottledTime
 	return nil
 }
 
@@ -180,6 +159,28 @@ func (r *Reader) Split(s *Sample) error {
 	if err = parseAcctStat(b, r.tick, s); err != nil {
 		return fmt.Errorf("parse %s: %w", r.acct.name, err)
 	}
+	return nil
+}
+
+// Throttling reads the counters of the quota into s: those of the limited cgroup, if there is one. Where Read has done so already, it does
+// nothing. It allocates nothing.
+func (r *Reader) Throttling(s *Sample) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stat.name == "" || r.v2 && r.usage.name == "" {
+		return nil
+	}
+	buf := r.borrow()
+	defer r.bufs.Put(buf)
+	b, err := r.stat.read(buf[:])
+	if err != nil {
+		return err
+	}
+	var own Sample
+	if _, err := parseCPUStat(b, &own); err != nil {
+		return fmt.Errorf("parse %s: %w", r.stat.name, errMalformed)
+	}
+	s.Periods, s.Throttled, s.ThrottledTime = own.Periods, own.Throttled, own.ThrottledTime
 	return nil
 }
 

@@ -36,8 +36,10 @@ func TestQuotaBites(t *testing.T) {
 		t.Errorf("Of = %+v, %v; want %+v", got, err, g)
 	}
 	var first, last Sample
-	until(t, "the spinner to be throttled", func() bool { return r.Read(&first) == nil && first.Throttled >= 3 })
-	until(t, "two seconds", func() bool { return r.Read(&last) != nil || last.At.Sub(first.At) >= 2*time.Second })
+	until(t, "the spinner to be throttled", func() bool { return errors.Join(r.Read(&first), r.Throttling(&first)) == nil && first.Throttled >= 3 })
+	until(t, "two seconds", func() bool {
+		return errors.Join(r.Read(&last), r.Throttling(&last)) != nil || last.At.Sub(first.At) >= 2*time.Second
+	})
 	span := last.At.Sub(first.At)
 	got := (last.Usage - first.Usage).Seconds() / span.Seconds()
 	t.Logf("quota 0.3 CPUs, used %.3f over %v, throttled %d of %d periods", got, span, last.Throttled-first.Throttled, last.Periods-first.Periods)

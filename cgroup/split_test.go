@@ -45,7 +45,7 @@ func sampleOf(t *testing.T, f *FS, g Group) (s Sample) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := errors.Join(r.Read(&s), r.Split(&s)); err != nil {
+	if err := errors.Join(r.Read(&s), r.Throttling(&s), r.Split(&s)); err != nil {
 		t.Fatal(err)
 	}
 	s.At = time.Time{}
@@ -100,7 +100,7 @@ func TestTwoCgroupsAreReadWithoutAllocations(t *testing.T) {
 	}
 	defer r.Close()
 	var s Sample
-	if n := testing.AllocsPerRun(100, func() { err = errors.Join(err, r.Read(&s)) }); n > 0 || err != nil {
+	if n := testing.AllocsPerRun(100, func() { err = errors.Join(err, r.Read(&s), r.Throttling(&s)) }); n > 0 || err != nil {
 		t.Errorf("%g allocations, %v", n, err)
 	}
 }

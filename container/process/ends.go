@@ -141,7 +141,10 @@ func (w *ends) tell(poll *os.File) {
 	}
 	for _, e := range events[:n] {
 		pidfd := int(e.Fd)
-		by := w.waiting[pidfd]
+		by, waits := w.waiting[pidfd]
+		if !waits {
+			continue
+		}
 		if by.ended != nil {
 			by.ended()
 		}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,9 @@ func (p meshPeers) Call(ctx context.Context, to gossip.Member, kind string, body
 		return nil, fmt.Errorf("node %s has not told the address of its peer API: %w", to.Name, peer.ErrUnreachable)
 	}
 	resp, err := p.peers.Do(ctx, target(to), http.MethodPost, "/peer/v1/mesh/"+kind, body)
+	if e, answered := errors.AsType[*peer.StatusError](err); answered && (e.Status == http.StatusUnprocessableEntity || e.Status == http.StatusRequestEntityTooLarge) {
+		return nil, fmt.Errorf("%w: %w", gossip.ErrRefused, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +32,7 @@ func (p meshPeers) Call(ctx context.Context, to gossip.Member, kind string, body
 	case err != nil:
 		return nil, fmt.Errorf("read the answer of node %s: %w", to.Name, err)
 	case len(data) > gossip.MaxAnswer:
-		return nil, fmt.Errorf("the answer of node %s is longer than %d bytes", to.Name, gossip.MaxAnswer)
+		return nil, fmt.Errorf("%w: the answer of node %s is longer than %d bytes", gossip.ErrRefused, to.Name, gossip.MaxAnswer)
 	}
 	return data, nil
 }

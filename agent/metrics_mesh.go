@@ -49,6 +49,7 @@ func newMeshCollector(stats func() gossip.Stats) *meshCollector {
 	add("exchanges_total", "Comparisons of the table with a peer's.", total, func(s gossip.Stats) float64 { return float64(s.Exchanges) })
 	add("exchanges_failed_total", "Comparisons that were not brought to their end.", total, func(s gossip.Stats) float64 { return float64(s.Failed) })
 	add("rows_learned_total", "Rows taken from peers.", total, func(s gossip.Stats) float64 { return float64(s.Learned) })
+	add("rows_rejected_total", "Rows of peers that this node could not take: its log names them.", total, func(s gossip.Stats) float64 { return float64(s.Rejected) })
 	add("rows_given_total", "Rows given to peers.", total, func(s gossip.Stats) float64 { return float64(s.Given) })
 	return c
 }

@@ -21,7 +21,7 @@ func (m *Mesh) Answer(_ context.Context, from, kind string, body []byte) ([]byte
 	case kindVersions:
 		answer, err = m.answerVersions(body)
 	case kindRows:
-		answer, err = m.answerRows(body)
+		answer, err = m.answerRows(from, body)
 	case kindMarks:
 		answer, err = m.answerMarks(body)
 	default:
@@ -198,7 +198,7 @@ func encodeRows(want []string, rows [][]byte) []byte {
 	return b
 }
 
-func decodeRows(b []byte, now time.Time) (want []string, rows []*row, err error) {
+func decodeRows(b []byte, now time.Time) (want []string, rows []*row, bad []reject, err error) {
 	r := body1(b)
 	for range r.uvarint(maxWant) {
 		id := r.text(maxID)
@@ -210,34 +210,34 @@ func decodeRows(b []byte, now time.Time) (want []string, rows []*row, err error)
 		}
 		want = append(want, id)
 	}
-	rows = r.rows(now)
-	return want, rows, r.done()
+	rows, bad = r.rows(now)
+	return want, rows, bad, r.done()
 }
 
-// rows reads a number and as many rows.
-func (r *reader) rows(now time.Time) []*row {
-	var rows []*row
+// rows reads a number and as many rows, those that can't be taken by themselves.
+func (r *reader) rows(now time.Time) (rows []*row, bad []reject) {
 	for range r.uvarint(maxPage) {
-		one := r.row(now)
-		if r.err != nil {
-			return nil
+		one, not := r.row(now)
+		switch {
+		case r.err != nil:
+			return nil, nil
+		case not != nil:
+			bad = append(bad, *not)
+		default:
+			rows = append(rows, one)
 		}
-		rows = append(rows, one)
 	}
-	return rows
+	return rows, bad
 }
 
-// answerRows takes rows and gives rows: of those wanted the first, as many as fit, at least one.
-func (m *Mesh) answerRows(body []byte) ([]byte, error) {
+// answerRows takes rows and gives rows: of those wanted the first, as many as fit, at least one. One that it can't take keeps no other away.
+func (m *Mesh) answerRows(from string, body []byte) ([]byte, error) {
 	now := time.Now()
-	want, rows, err := decodeRows(body, now)
+	want, rows, bad, err := decodeRows(body, now)
 	if err != nil {
 		return nil, err
 	}
-	accepted, err := m.mergeRows(rows, now)
-	if err != nil {
-		return nil, err
-	}
+	accepted, _ := m.takeRows(from, rows, bad, now) // what is wrong with others is said
 	page, served := m.page(want)
 	b := binary.AppendUvarint([]byte{wireFormat}, uint64(accepted))
 	b = binary.AppendUvarint(b, uint64(served))
@@ -248,25 +248,32 @@ func (m *Mesh) answerRows(body []byte) ([]byte, error) {
 	return b, nil
 }
 
-// decodeRowsAnswer reads how many of our rows were news, how many of the rows wanted are dealt with, and these.
-func decodeRowsAnswer(b []byte, want []string, now time.Time) (accepted, served int, rows []*row, err error) {
+// rowsAnswer is what comes back for rows.
+type rowsAnswer struct {
+	accepted int // of our rows: they were news
+	served   int // of the rows wanted: they are dealt with, and are
+	rows     []*row
+	bad      []reject // or can't be taken
+}
+
+// decodeRowsAnswer reads it.
+func decodeRowsAnswer(b []byte, want []string, now time.Time) (rowsAnswer, error) {
 	r := body1(b)
-	accepted = int(r.uvarint(maxPage))
-	served = int(r.uvarint(uint64(len(want))))
+	a := rowsAnswer{accepted: int(r.uvarint(maxPage)), served: int(r.uvarint(uint64(len(want))))}
 	asked := map[string]bool{}
-	for _, id := range want[:served] {
+	for _, id := range want[:a.served] {
 		asked[id] = true
 	}
-	rows = r.rows(now)
+	a.rows, a.bad = r.rows(now)
 	if err := r.done(); err != nil {
-		return 0, 0, nil, err
+		return rowsAnswer{}, err
 	}
-	for _, row := range rows {
+	for _, row := range a.rows {
 		if !asked[row.id] {
-			return 0, 0, nil, malformed("a row that was not asked for")
+			return rowsAnswer{}, malformed("a row that was not asked for")
 		}
 	}
-	return accepted, served, rows, nil
+	return a, nil
 }
 
 func (m *Mesh) answerMarks(body []byte) ([]byte, error) {

@@ -20,8 +20,9 @@ const (
 	maxPage     = 1 << 20 // bytes of rows or versions in one body, or a single row
 	maxWant     = 2048    // ids in one body
 	callTimeout = 15 * time.Second
-	maxBackoff  = 10 * time.Second
-	wireFormat  = 1 // first byte of each body
+	maxBackoff  = 10 * time.Second // after exchanges that failed
+	maxIdle     = 2 * time.Second  // after such as found only what can't be mended: it is not sent again, and other rows are not to wait for it
+	wireFormat  = 1                // first byte of each body
 )
 
 // exchangeLoop compares this node's table with others': soon with a member whose digests are seen to differ, again soon as long as
@@ -53,10 +54,14 @@ func (m *Mesh) exchangeLoop(ctx context.Context) {
 		default:
 			fruitless = 0
 		}
+		most := maxIdle
+		if err != nil {
+			most = maxBackoff
+		}
 		next = jitter(m.profile.rest)
 		switch {
 		case fruitless > 0:
-			next = jitter(min(m.profile.soon<<min(fruitless, 10), maxBackoff))
+			next = jitter(min(m.profile.soon<<min(fruitless, 10), most))
 		case !done.same:
 			next = jitter(m.profile.soon)
 		}
@@ -96,6 +101,7 @@ type outcome struct {
 	same    bool // there was no difference
 	learned int  // rows and marks that were new here
 	given   int  // and there
+	refused int  // rows that went neither way
 }
 
 // exchange makes this node's table and a peer's the same, as far as neither changes meanwhile.
@@ -151,7 +157,7 @@ func (m *Mesh) call(ctx context.Context, peer Member, kind string, body []byte) 
 		return nil, fmt.Errorf("%s of %s: %w", kind, peer.Name, err)
 	}
 	if len(answer) > MaxAnswer {
-		return nil, fmt.Errorf("%s of %s: an answer of %d bytes", kind, peer.Name, len(answer))
+		return nil, fmt.Errorf("%s of %s: %w: an answer of %d bytes", kind, peer.Name, ErrRefused, len(answer))
 	}
 	return answer, nil
 }
@@ -166,45 +172,37 @@ func (m *Mesh) exchangeBuckets(ctx context.Context, peer Member, buckets []int, 
 	if err != nil {
 		return 0, fmt.Errorf("versions of %s: %w", peer.Name, err)
 	}
-	want, give := m.differences(buckets[:n], versions)
+	want, give := m.differences(peer.Name, buckets[:n], versions)
 	for len(want) > 0 || len(give) > 0 {
-		wanted := want[:min(len(want), maxWant)]
-		rows, taken := m.page(give)
-		answer, err := m.call(ctx, peer, kindRows, encodeRows(wanted, rows))
+		served, taken, err := m.trade(ctx, peer, want[:min(len(want), maxWant)], give, out)
 		if err != nil {
 			return 0, err
-		}
-		accepted, served, got, err := decodeRowsAnswer(answer, wanted, time.Now())
-		if err != nil {
-			return 0, fmt.Errorf("rows of %s: %w", peer.Name, err)
-		}
-		learned, err := m.mergeRows(got, time.Now())
-		out.learned += learned
-		out.given += accepted
-		m.counts.given.Add(uint64(accepted))
-		if err != nil {
-			return 0, fmt.Errorf("rows of %s: %w", peer.Name, err)
-		}
-		if served == 0 && taken == 0 {
-			return 0, fmt.Errorf("rows of %s: it gives none and takes none", peer.Name)
 		}
 		want, give = want[served:], give[taken:]
 	}
 	return n, nil
 }
 
-// differences says which rows a peer has that cover more than ours, and which of ours cover more than it has.
-func (m *Mesh) differences(buckets []int, theirs map[string]Version) (want, give []string) {
+// item is a row that a peer is to be asked for, or given, in the version that it has there, or here.
+type item struct {
+	id      string
+	version Version
+}
+
+// differences says which rows a peer has that cover more than ours, and which of ours cover more than it has, but for those that were tried
+// in vain.
+func (m *Mesh) differences(peer string, buckets []int, theirs map[string]Version) (want, give []item) {
 	in := map[int]bool{}
 	for _, b := range buckets {
 		in[b] = true
 	}
+	defer func() { want, give = m.vain.worth(peer, in, want, give, time.Now()) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, v := range theirs {
 		r := m.table.rows[id]
 		if r == nil || !r.version.covers(v) {
-			want = append(want, id)
+			want = append(want, item{id, v})
 		}
 	}
 	for id, r := range m.table.rows {
@@ -212,36 +210,10 @@ func (m *Mesh) differences(buckets []int, theirs map[string]Version) (want, give
 			continue
 		}
 		if v, ok := theirs[id]; !ok || !v.covers(r.version) {
-			give = append(give, id)
+			give = append(give, item{id, r.version})
 		}
 	}
 	return want, give
-}
-
-// page encodes the first of the rows, as many as fit; it returns how many of the ids are dealt with.
-func (m *Mesh) page(ids []string) (rows [][]byte, taken int) {
-	now := time.Now()
-	size := 0
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, id := range ids {
-		r := m.table.shown(id)
-		if r == nil {
-			taken++
-			continue
-		}
-		b, err := r.append(nil, now)
-		if err != nil { // it could not have come into the table
-			taken++
-			continue
-		}
-		if size += len(b); size > maxPage && len(rows) > 0 {
-			break
-		}
-		rows = append(rows, b)
-		taken++
-	}
-	return rows, taken
 }
 
 // shown is a row with the account's newest figures, nil if there is none.
@@ -284,17 +256,17 @@ func (m *Mesh) Pull(ctx context.Context, from string, ids ...string) error {
 		if err != nil {
 			return fmt.Errorf("pull: %w", err)
 		}
-		_, served, rows, err := decodeRowsAnswer(answer, want, time.Now())
+		got, err := decodeRowsAnswer(answer, want, time.Now())
 		if err != nil {
 			return fmt.Errorf("pull from %s: %w", from, err)
 		}
-		if _, err := m.mergeRows(rows, time.Now()); err != nil {
+		if _, err := m.takeRows(from, got.rows, got.bad, time.Now()); err != nil {
 			return fmt.Errorf("pull from %s: %w", from, err)
 		}
-		if served == 0 {
+		if got.served == 0 {
 			return fmt.Errorf("pull from %s: it gives no rows", from)
 		}
-		ids = ids[served:]
+		ids = ids[got.served:]
 	}
 	return nil
 }

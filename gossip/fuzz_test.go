@@ -249,8 +249,8 @@ func FuzzAnswers(f *testing.F) {
 				}
 			}
 		}
-		if _, served, rows, err := decodeRowsAnswer(b, []string{"j"}, start); err == nil && (served > 1 || len(rows) > 1 && rows[0].id != "j") {
-			t.Fatalf("%d served, %d rows", served, len(rows))
+		if a, err := decodeRowsAnswer(b, []string{"j"}, start); err == nil && (a.served > 1 || len(a.rows) > 1 && a.rows[0].id != "j") {
+			t.Fatalf("%d served, %d rows", a.served, len(a.rows))
 		}
 	})
 }

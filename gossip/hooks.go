@@ -238,10 +238,10 @@ func (m *Mesh) mergeMarks(all []mark, now time.Time) int {
 	return n
 }
 
-// mergeRows takes in rows from a peer; it returns how many changed something.
-func (m *Mesh) mergeRows(rows []*row, now time.Time) (int, error) {
+// takeRows takes in rows from a peer; it returns how many changed something, and what was wrong with the first that could not be taken: bad,
+// or one that the table refuses.
+func (m *Mesh) takeRows(from string, rows []*row, bad []reject, now time.Time) (int, error) {
 	n := 0
-	var first error
 	for _, r := range rows {
 		m.mu.Lock()
 		changed, err := m.table.merge(r, now)
@@ -249,8 +249,8 @@ func (m *Mesh) mergeRows(rows []*row, now time.Time) (int, error) {
 			m.touch(r.id)
 		}
 		m.mu.Unlock()
-		if err != nil && first == nil {
-			first = err
+		if err != nil {
+			bad = append(bad, reject{r.id, err})
 		}
 		if changed {
 			n++
@@ -258,5 +258,5 @@ func (m *Mesh) mergeRows(rows []*row, now time.Time) (int, error) {
 		}
 	}
 	m.counts.learned.Add(uint64(n))
-	return n, first
+	return n, m.rejected(from, bad, now)
 }

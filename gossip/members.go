@@ -182,6 +182,7 @@ func (m *Mesh) came(_ bool, name string) {
 	s.mu.Lock()
 	s.exchanged = false
 	s.mu.Unlock()
+	m.vain.forget(name)
 	m.trigger(name)
 }
 

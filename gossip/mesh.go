@@ -48,13 +48,15 @@ type Mesh struct {
 	tell     *teller
 
 	settle settling
+	vain   vain
+	said   once // of rows
 	counts counters
 }
 
 // counters are Stats' counters.
 type counters struct {
 	strangers, refused, malformed, overflow, exchanges, failed, learned, given atomic.Uint64
-	conflicts, sent, heard                                                     atomic.Uint64
+	conflicts, sent, heard, rejected                                           atomic.Uint64
 }
 
 // New makes a Mesh from what the store remembers. It binds the addresses, and speaks to nobody before Run; one that is not run must be
@@ -78,7 +80,7 @@ func New(opts Options) (*Mesh, error) {
 		roster: newRoster(opts.Node), table: newTable(), marks: newMarks(),
 		unstored: map[string]bool{}, unkept: map[string]bool{},
 		inbox: make(chan []byte, 4096), mismatch: make(chan string, 1), newMeta: make(chan struct{}, 1),
-		tell: newTeller(),
+		tell: newTeller(), vain: vain{all: map[attempt]failure{}},
 	}
 	m.chat = &chatter{log: m.log, heard: func() { m.counts.strangers.Add(1) }, suspect: m.roster.suspect}
 	m.roster.changed = m.tell.members

@@ -57,10 +57,13 @@ type Item struct {
 }
 
 // Peers calls other nodes over a channel where both sides have proven who they are. What the other side answers is Mesh.Answer's.
-// Answers of more than MaxAnswer bytes may be refused.
+// Answers of more than MaxAnswer bytes may be refused. An error is ErrRefused if the other side has answered, and would to the same again.
 type Peers interface {
 	Call(ctx context.Context, to Member, kind string, body []byte) ([]byte, error)
 }
+
+// ErrRefused says that a peer does not take what it was sent, or gives what can't be taken.
+var ErrRefused = errors.New("refused")
 
 // MaxAnswer bounds a call's body and its answer: a page, and one row of the largest kind.
 const MaxAnswer = maxPage + maxRow + 1<<16

@@ -106,9 +106,12 @@ func storedReader(value []byte) *reader {
 
 func storedRow(value []byte, now time.Time) (*row, error) {
 	r := storedReader(value)
-	row := r.row(now)
+	row, bad := r.row(now)
 	if err := r.done(); err != nil {
 		return nil, err
+	}
+	if bad != nil {
+		return nil, bad.err
 	}
 	return row, nil
 }

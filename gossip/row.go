@@ -3,6 +3,7 @@ package gossip
 import (
 	"encoding/binary"
 	"encoding/json"
+	"math"
 	"time"
 
 	"qosctl/qos"
@@ -65,32 +66,50 @@ func (r *row) append(b []byte, now time.Time) ([]byte, error) {
 	return appendBytes(append(b, kindRow), text), nil
 }
 
-// row reads one row. What it returns shares no memory with the message.
-func (r *reader) row(now time.Time) *row {
-	switch kind := r.byte(); kind {
-	case kindTombstone:
-		id := r.text(maxID)
-		age := time.Duration(r.uvarint(uint64(tombstoneTTL/time.Second))) * time.Second
-		if r.err != nil || !validID(id) {
-			r.fail("has a tombstone of no job")
-			return nil
-		}
-		return tombstone(id, age, now)
-	case kindRow:
-		text := r.bytes(maxRow)
-		if r.err != nil {
-			return nil
-		}
-		rec, raw, err := decodeRecord(text)
-		if err != nil {
-			r.err, r.b = err, nil
-			return nil
-		}
-		return liveRow(rec, raw)
-	default:
-		r.fail("has a row of unknown kind %d", kind)
-		return nil
+// reject is a row that can't be taken.
+type reject struct {
+	id  string // "": that can't be told
+	err error
+}
+
+// row reads one row, or says why it can't be taken: then those that follow it can still be read. Only what does not say where it ends is a
+// fault of the whole message. Kinds to come begin as kindRow does, with their length. What it returns shares no memory with the message.
+func (r *reader) row(now time.Time) (*row, *reject) {
+	kind := r.byte()
+	text := r.bytes(len(r.b)) // a record, or the id of one that was removed
+	seconds := uint64(0)
+	if kind == kindTombstone {
+		seconds = r.uvarint(math.MaxUint64)
 	}
+	switch {
+	case r.err != nil:
+		return nil, nil
+	case kind == kindTombstone:
+		if id := string(text); validID(id) && seconds <= uint64(tombstoneTTL/time.Second) {
+			return tombstone(id, time.Duration(seconds)*time.Second, now), nil
+		}
+		return nil, &reject{err: malformed("a tombstone of no job, or too old a one")}
+	case kind != kindRow:
+		return nil, &reject{err: malformed("a row of unknown kind %d", kind)}
+	}
+	rec, raw, err := decodeRecord(text)
+	if err != nil {
+		return nil, &reject{idIn(text), err}
+	}
+	return liveRow(rec, raw), nil
+}
+
+// idIn is the job's id in a record that can't be taken, if it can be read.
+func idIn(text []byte) string {
+	var r struct {
+		Spec struct {
+			ID string `json:"id"`
+		} `json:"spec"`
+	}
+	if len(text) > maxRow || json.Unmarshal(text, &r) != nil || !validID(r.Spec.ID) {
+		return ""
+	}
+	return r.Spec.ID
 }
 
 // clone returns a record whose status shares nothing with rec's. The spec never changes, and is shared.

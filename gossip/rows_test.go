@@ -177,7 +177,7 @@ func TestATombstonesAgeTravels(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &reader{b: b}
-	got := r.row(start)
+	got, _ := r.row(start)
 	if err := r.done(); err != nil || got.grave.age != 3*time.Hour {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -96,6 +96,7 @@ type Stats struct {
 	Exchanges uint64 // begun
 	Failed    uint64 // of these
 	Learned   uint64 // rows
+	Rejected  uint64 // rows of peers that could not be taken
 	Given     uint64 // rows
 	Sent      uint64 // messages to peers: broadcasts, once for each peer, and accounts
 	Heard     uint64 // messages of peers
@@ -111,7 +112,7 @@ func (m *Mesh) Stats() Stats {
 		Overflow: m.counts.overflow.Load(), Malformed: m.counts.malformed.Load(), Strangers: m.counts.strangers.Load(),
 		Refused: m.counts.refused.Load(), Conflicts: m.counts.conflicts.Load(), Exchanges: m.counts.exchanges.Load(),
 		Failed: m.counts.failed.Load(), Learned: m.counts.learned.Load(), Given: m.counts.given.Load(),
-		Sent: m.counts.sent.Load(), Heard: m.counts.heard.Load(),
+		Rejected: m.counts.rejected.Load(), Sent: m.counts.sent.Load(), Heard: m.counts.heard.Load(),
 	}
 	if list := m.list.Load(); list != nil {
 		s.Health = list.GetHealthScore()

@@ -296,7 +296,7 @@ func (t *Transport) Call(ctx context.Context, to gossip.Member, kind string, bod
 	}
 	answer, err := mesh.Answer(ctx, t.name, kind, append([]byte(nil), body...))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", gossip.ErrRefused, err)
 	}
 	return answer, n.travel(ctx, peer, t.name, len(answer))
 }

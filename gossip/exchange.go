@@ -3,7 +3,6 @@ package gossip
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -55,14 +54,14 @@ func (m *Mesh) exchangeLoop(ctx context.Context) {
 			fruitless = 0
 		}
 		most := maxIdle
-		if err != nil {
+		if err != nil && !m.settle.urgent() {
 			most = maxBackoff
 		}
 		next = jitter(m.profile.rest)
 		switch {
 		case fruitless > 0:
 			next = jitter(min(m.profile.soon<<min(fruitless, 10), most))
-		case !done.same:
+		case !done.same || m.settle.urgent():
 			next = jitter(m.profile.soon)
 		}
 		// However many differences are seen: not at once again, and later if it is of no use.
@@ -89,11 +88,7 @@ func (m *Mesh) nextPeer(ctx context.Context, within time.Duration) (Member, bool
 		}
 	case <-t.C:
 	}
-	others := m.roster.list(func(p Member) bool { return p.State == Alive && p.Name != m.opts.Node })
-	if len(others) == 0 {
-		return Member{}, true
-	}
-	return others[rand.IntN(len(others))], true
+	return m.settle.next(m.others(func(p Member) bool { return p.State == Alive }), time.Now()), true
 }
 
 // outcome is what came of an exchange.
@@ -145,7 +140,10 @@ func (m *Mesh) exchange(ctx context.Context, peer Member) (outcome, error) {
 		}
 		want = want[n:]
 	}
-	m.hasExchanged()
+	if is, ok := m.roster.get(peer.Name); ok && is.Meta.Fresh { // it was started anew
+		peer = is
+	}
+	m.settle.hasExchanged(peer, func() []Member { return m.others(Member.Live) }, time.Now())
 	return out, nil
 }
 

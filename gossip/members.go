@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -46,17 +45,21 @@ func (m *Mesh) Replicas(job string, k int) []string {
 
 // SetMeta says what this node tells of itself. A change is told at once if nothing was told for some seconds, else after these; so it
 // may be called as often as figures change. ProtocolMin and ProtocolMax are this version's if they are zero.
-func (m *Mesh) SetMeta(meta Meta) error {
+func (m *Mesh) SetMeta(meta Meta) error { return m.changeMeta(func(Meta) Meta { return meta }) }
+
+// changeMeta makes what this node tells of itself from what it told before.
+func (m *Mesh) changeMeta(next func(Meta) Meta) error {
+	m.mu.Lock()
+	meta := next(m.meta)
 	if meta.ProtocolMin == 0 && meta.ProtocolMax == 0 {
 		meta.ProtocolMin, meta.ProtocolMax = ProtocolMin, ProtocolMax
 	}
+	meta.Fresh = m.settle.fresh()
 	wire, err := meta.encode()
-	if err != nil {
-		return err
+	changed := err == nil && !bytes.Equal(wire, m.metaWire)
+	if changed {
+		m.meta, m.metaWire = meta, wire
 	}
-	m.mu.Lock()
-	changed := !bytes.Equal(wire, m.metaWire)
-	m.meta, m.metaWire = meta, wire
 	m.mu.Unlock()
 	if changed {
 		select {
@@ -64,7 +67,7 @@ func (m *Mesh) SetMeta(meta Meta) error {
 		default:
 		}
 	}
-	return nil
+	return err
 }
 
 // metaLoop tells the others of a changed meta, now and then.
@@ -81,76 +84,6 @@ func (m *Mesh) metaLoop(ctx context.Context) {
 		if !wait(ctx, m.profile.meta) {
 			return
 		}
-	}
-}
-
-// settling is what Settled goes by.
-type settling struct {
-	mu        sync.Mutex
-	last      int // live members at the last poll
-	stable    int // polls with as many
-	exchanged bool
-	joined    bool      // the first try to join is over
-	polled    time.Time // last; zero: not yet
-}
-
-const (
-	settledPolls = 3
-	// absent is how late a poll may be. Who was stopped for longer (SIGSTOP, a machine that was suspended) may have been taken for dead.
-	absent = 5 * time.Second
-)
-
-// poll counts the members. It says whether this node was away: then what it knows is as of before, until it has compared it.
-func (s *settling) poll(alive int, now time.Time) (away bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	away = s.away(now)
-	s.polled = now
-	if alive == s.last && !away {
-		s.stable++
-		return false
-	}
-	s.last, s.stable = alive, 0
-	if away {
-		s.exchanged = false
-	}
-	return away
-}
-
-// away says whether no poll was made for too long. It is called under mu.
-func (s *settling) away(now time.Time) bool { return !s.polled.IsZero() && now.Sub(s.polled) > absent }
-
-// settleLoop counts the members.
-func (m *Mesh) settleLoop(ctx context.Context) {
-	for wait(ctx, m.profile.poll) {
-		alive, _ := m.roster.count()
-		if !m.settle.poll(alive, time.Now()) {
-			continue
-		}
-		m.log.Warn("this node was stopped for a while: it acts on nothing before it has heard its peers")
-		for _, p := range m.roster.list(Member.Live) {
-			if p.Name != m.opts.Node {
-				m.trigger(p.Name)
-			}
-		}
-	}
-}
-
-// Settled says whether what this node knows can be acted on: the number of members has not changed for three polls, and since the
-// last one came (back) its table was compared with another's; or it is alone and never knew of others. It is not settled while it is
-// alone and knows of others, nor when it was stopped for some seconds.
-func (m *Mesh) Settled() bool {
-	alive, known := m.roster.count()
-	s := &m.settle
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case !s.joined || s.stable < settledPolls || alive != s.last || s.away(time.Now()):
-		return false
-	case alive > 1:
-		return s.exchanged
-	default:
-		return known == 1
 	}
 }
 
@@ -176,23 +109,6 @@ func (m *Mesh) Unmet() bool {
 	return slices.ContainsFunc(m.opts.Join, func(seed string) bool { return seed != self })
 }
 
-// came is told of a member that has come. It runs under memberlist's lock.
-func (m *Mesh) came(_ bool, name string) {
-	s := &m.settle
-	s.mu.Lock()
-	s.exchanged = false
-	s.mu.Unlock()
-	m.vain.forget(name)
-	m.trigger(name)
-}
-
-func (m *Mesh) hasExchanged() {
-	s := &m.settle
-	s.mu.Lock()
-	s.exchanged = true
-	s.mu.Unlock()
-}
-
 const (
 	firstPeers = 3               // joined at the start
 	seedEvery  = 4               // of the rounds, one asks a seed that is no member
@@ -202,9 +118,7 @@ const (
 // joinLoop joins at the start, and again whom the cluster has lost: nobody else does it after a long partition.
 func (m *Mesh) joinLoop(ctx context.Context) {
 	m.join(ctx, m.firstAddresses())
-	m.settle.mu.Lock()
-	m.settle.joined = true
-	m.settle.mu.Unlock()
+	m.settle.hasJoined(time.Now())
 	backoff := 500 * time.Millisecond
 	for round := 1; ; round++ {
 		every := m.profile.rejoin

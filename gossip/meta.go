@@ -28,6 +28,7 @@ type Meta struct {
 	Held         bool
 	Checkpoints  bool // it can take and restore them
 	Leaving      bool // set by Mesh.Leave
+	Fresh        bool // set by Mesh: it has not been settled since its start; not told by earlier versions
 	Version      string
 
 	unknown []byte // whole fields, as they came
@@ -58,6 +59,7 @@ const (
 	metaHeld
 	metaCheckpoints
 	metaLeaving
+	metaFresh
 )
 
 // encode returns the compact form; a meta that is too large is an error.
@@ -91,7 +93,7 @@ func (m Meta) encode() ([]byte, error) {
 		field(metaClass, m.Class[:])
 	}
 	var flags uint64
-	for bit, on := range map[uint64]bool{metaDraining: m.Draining, metaHeld: m.Held, metaCheckpoints: m.Checkpoints, metaLeaving: m.Leaving} {
+	for bit, on := range map[uint64]bool{metaDraining: m.Draining, metaHeld: m.Held, metaCheckpoints: m.Checkpoints, metaLeaving: m.Leaving, metaFresh: m.Fresh} {
 		if on {
 			flags |= bit
 		}
@@ -182,6 +184,7 @@ func (m *Meta) read(tag uint64, r *reader) bool {
 		flags := r.uvarint(math.MaxUint64)
 		m.Draining, m.Held = flags&metaDraining != 0, flags&metaHeld != 0
 		m.Checkpoints, m.Leaving = flags&metaCheckpoints != 0, flags&metaLeaving != 0
+		m.Fresh = flags&metaFresh != 0
 	case metaVersion:
 		m.Version = text()
 	case metaRoom:

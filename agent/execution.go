@@ -57,6 +57,9 @@ func (a *Agent) begin(j *job, taskID string) error {
 	open := a.openExecution
 	if j.saved() {
 		open = a.openIncarnation
+		if j.status().Execution.Account.Full() {
+			return a.endFull(j, t)
+		}
 	}
 	if err := open(j, t); err != nil {
 		return err

@@ -219,11 +219,16 @@ func (a *Agent) breakOff(j *job, exit container.Exit, halted string, now time.Ti
 // goOnLaunched goes on with a broken execution in its next task, or books it as lost if another one has begun. The caller holds j.mu.
 func (a *Agent) goOnLaunched(j *job, t mesos.Task, started time.Time) (goesOn bool, err error) {
 	st, begun := j.status(), j.row.Local.Heard.Begun
-	if !begun.IsZero() || st.Execution == nil {
+	full := st.Execution != nil && st.Execution.Account.Full()
+	if !begun.IsZero() || st.Execution == nil || full {
+		why := "the launcher's shell_trap could not go on with it"
+		if full {
+			why = whyFull(st.Execution)
+		}
 		if err := j.enter(qos.PhaseRunning, started, "its next task has begun anew"); err != nil {
 			return false, err
 		}
-		a.conclude(j, container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now()}, "the launcher's shell_trap could not go on with it")
+		a.conclude(j, container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: time.Now()}, why)
 		j.row.Local.Heard.Begun = begun
 		return false, nil
 	}

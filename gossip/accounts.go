@@ -17,7 +17,7 @@ type Account struct {
 }
 
 const (
-	maxIncarnations = 4096                       // of one execution
+	maxIncarnations = 4096                       // of one execution: four times what one part of a cluster makes
 	maxCPU          = 1 << 58                    // ns: nine years
 	tick            = time.Microsecond           // figures travel in these
 	accountPacket   = 1100                       // bytes: with all headers below the 1,400 of a packet

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -106,5 +107,50 @@ func TestAStoredRowThatCantBeReadIsSetAside(t *testing.T) {
 	s[rowBucket]["later"] = []byte{storeFormat + 1, kindRow, 0}
 	if _, err := meshOn(t, s); err == nil || !strings.Contains(err.Error(), "stored in format 2, not 1") {
 		t.Errorf("a row of another version: %v", err)
+	}
+}
+
+// TestTheRowOfALongLifeIsTaken: the largest job file, on nodes with the longest names, with as many incarnations as are made, and all runs that are
+// kept, each of which has had as many.
+func TestTheRowOfALongLifeIsTaken(t *testing.T) {
+	t.Parallel()
+	m, err := meshOn(t, shelf{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := record(t, testID(1), "")
+	b, err := encodeRecord(rec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Spec.Process.Command = strings.Repeat("x", maxNew-len(b)-100)
+	if err := Fits(rec); err != nil {
+		t.Fatal(err)
+	}
+	account := func() (a qos.Account) {
+		for !a.Full() {
+			n := a.Next()
+			node := strings.Repeat("n", maxNode-8) + fmt.Sprintf("%08d", n)
+			id := fmt.Sprintf("%s-%d-%d", testID(1), 1000, n)
+			a.StartIncarnation(qos.Entry{
+				Node: node, Container: id, StatContainer: id, Cgroup: "/docker/" + strings.Repeat("c", 64) + "/" + id,
+				Base: maxCPU, Own: maxCPU / 2, Zero: maxCPU / 3, Borrowed: maxCPU / 4, Overhead: maxCPU / 5,
+			})
+		}
+		return a
+	}
+	st, shares := &rec.Status, account().Shares()
+	for i := range 2 * qos.MaxRuns {
+		st.AppendRun(qos.Marathon, qos.Run{
+			Index: i + 1, CPU: 1 / 3.0, MeanCPUs: 1 / 3.0, MaxCPUs: 1 / 3.0, Resizes: 1000, Parts: qos.MaxIncarnations, Reason: strings.Repeat("r", 100),
+			Requested: 1 / 3.0, Borrowed: 1 / 3.0, Overhead: 1 / 3.0, Down: 1 / 3.0, Short: 1 / 3.0, Missing: 1 / 3.0, Spent: shares,
+		})
+	}
+	st.Execution.Account = account()
+	if _, err := m.Put(rec); err != nil {
+		t.Fatal(err)
+	}
+	if r, ok := m.Get(testID(1)); !ok || len(r.Status.Execution.Account.Entries) != qos.MaxIncarnations {
+		t.Error("it is not there as a whole")
 	}
 }

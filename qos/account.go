@@ -12,10 +12,22 @@ import (
 
 // Account is the CPU time of one execution: an entry per incarnation. Merged entry by entry, the greater wins.
 // The zero value is an empty account.
+//
+// The entries of incarnations that are over are not summed up in one: a node that was cut off, or a debt that another one keeps on disk, may
+// tell more of any of them as long as the execution goes on, and of a sum and the entries that others still hold the greater of each would lose
+// CPU time or count it twice. So there is a bound of how many are made.
 type Account struct {
 	Entries map[Incarnation]Entry `json:"entries,omitempty"`
 	Live    Incarnation           `json:"live,omitzero"` // whose process state is the present one; zero: none yet
 }
+
+// MaxIncarnations is how many incarnations are made of one execution: so many that the row of a job with them, and with as many shares of runs
+// that are booked, fits the table of jobs beside the largest job file, whatever its nodes are called. The table takes four times as many, since
+// parts of a cluster that don't hear each other may each make some.
+const MaxIncarnations = 1000
+
+// Full says whether no further incarnation is to be made.
+func (a Account) Full() bool { return len(a.Entries) >= MaxIncarnations }
 
 // Incarnation names a container of an execution: its number, from 1, and the node that made it. On the two sides of a partition two
 // nodes may make one of the same number; each has its own entry. Its text form is "2@node".

@@ -37,7 +37,19 @@ func (s *Status) BookLate(execution int, late Account) (more time.Duration, book
 		run.CPU += more.Seconds()
 		s.Tally.CPU += more.Seconds()
 		s.Tally.Lost += more.Seconds()
+		s.trimShares()
 		return more, true
 	}
 	return 0, false
+}
+
+// trimShares keeps the shares of the newest runs, MaxIncarnations at most but for those of the last run alone: beyond that, what comes late is not
+// booked.
+func (s *Status) trimShares() {
+	left := MaxIncarnations
+	for i := len(s.Runs) - 1; i >= 0; i-- {
+		if left -= len(s.Runs[i].Spent); left < 0 && i < len(s.Runs)-1 {
+			s.Runs[i].Spent = nil
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -64,3 +65,44 @@ func TestALateAccountOfWhatIsNotKeptIsNotBooked(t *testing.T) {
 }
 
 func abs(x float64) float64 { return max(x, -x) }
+
+func TestSharesAreKeptOfTheNewestRuns(t *testing.T) {
+	t.Parallel()
+	shares := func(n int) map[Incarnation]Share {
+		m := map[Incarnation]Share{}
+		for i := range n {
+			m[Incarnation{i + 1, "a"}] = Share{Own: time.Second}
+		}
+		return m
+	}
+	st := Status{}
+	for i, n := range []int{3, 500, 400, 100} {
+		st.AppendRun(Marathon, Run{Index: i + 1, CPU: float64(n), Spent: shares(n)})
+	}
+	kept := func() (all []int) {
+		for _, r := range st.Runs {
+			all = append(all, len(r.Spent))
+		}
+		return all
+	}
+	if d := cmp.Diff([]int{0, 500, 400, 100}, kept()); d != "" {
+		t.Error(d)
+	}
+	late := Account{Entries: map[Incarnation]Entry{{MaxIncarnations, "b"}: {Own: time.Second}}}
+	if more, booked := st.BookLate(1, late); booked || more != 0 {
+		t.Errorf("of what is not kept %v is booked", more)
+	}
+	if more, booked := st.BookLate(4, late); !booked || more != time.Second {
+		t.Errorf("%v is booked: %t", more, booked)
+	}
+	if d := cmp.Diff([]int{0, 0, 400, 101}, kept()); d != "" {
+		t.Error(d)
+	}
+	st.AppendRun(Marathon, Run{Index: 5, CPU: 1, Spent: shares(2 * MaxIncarnations)}) // of a version that had no such bound
+	if d := cmp.Diff([]int{0, 0, 0, 0, 2 * MaxIncarnations}, kept()); d != "" {
+		t.Error(d)
+	}
+	if st.Tally.CPU != 1005 {
+		t.Errorf("the tally says %v", st.Tally.CPU)
+	}
+}

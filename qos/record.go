@@ -337,6 +337,7 @@ func (s *Status) AppendRun(f Framework, r Run) {
 	if n := len(s.Runs) - MaxRuns; n > 0 {
 		s.Runs = slices.Delete(s.Runs, 0, n)
 	}
+	s.trimShares()
 	s.Tally.CPU += r.CPU
 	s.Tally.Resizes += r.Resizes
 	s.Tally.Requested += r.Requested

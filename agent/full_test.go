@@ -72,8 +72,11 @@ func TestALaunchersExecutionThatIsFullEnds(t *testing.T) {
 	}
 	fillUp(&st.Execution.Account)
 	n.agent.adopt(j, append(tasks, pastTask("two", "marathon", "TASK_FINISHED", 44, 40)))
-	if len(st.Runs) != 2 || st.Runs[0].Outcome != qos.Failed || !strings.Contains(st.Runs[0].Reason, "can't hold more") || st.Runs[1].Outcome != qos.Met {
-		t.Fatalf("after its end: %s, %+v", st.Phase, st.Runs)
+	if len(st.Runs) != 2 {
+		t.Fatalf("after its end: %s, %d runs", st.Phase, len(st.Runs))
+	}
+	if r := st.Runs[0]; r.Outcome != qos.Failed || !strings.Contains(r.Reason, "can't hold more") || st.Runs[1].Outcome != qos.Met {
+		t.Errorf("it has %s (%s), the next %s", r.Outcome, r.Reason, st.Runs[1].Outcome)
 	}
 	if len(st.Execution.Account.Entries) != 1 || st.Execution.Index != 2 {
 		t.Errorf("%d incarnations of execution %d", len(st.Execution.Account.Entries), st.Execution.Index)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,7 +177,10 @@ func TestSelfTestPrograms(t *testing.T) {
 	}
 	for name, program := range map[string][]byte{"idle": idle, "listen": listen} {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, program, 0o755); err != nil {
+		syscall.ForkLock.RLock() // a program that another test is just starting would hold it open, and it be busy
+		err := os.WriteFile(file, program, 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), file)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,7 +239,10 @@ func called(t *testing.T, script string, argv []string) []string {
 	log := filepath.Join(dir, "log")
 	for _, name := range []string{"systemctl", "systemd-sysusers", "systemd-tmpfiles", "deb-systemd-helper", "deb-systemd-invoke", "qosctl", "groupdel", "getent", "readlink", "rm", "find", "rmdir", "kill", "pkill"} {
 		text := "#!/bin/sh\necho " + name + " \"$@\" >>" + log + "\n"
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+		syscall.ForkLock.RLock() // a program that another test is just starting would hold it open, and it be busy
+		err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

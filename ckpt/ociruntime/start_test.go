@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -28,7 +29,10 @@ func TestStartWhoseOrderIsGone(t *testing.T) {
 	} {
 		runc := filepath.Join(t.TempDir(), "runc")
 		script := fmt.Sprintf("#!/bin/sh\necho '{\"status\":%q,\"bundle\":%q}'\n", c.status, c.bundle)
-		if err := os.WriteFile(runc, []byte(script), 0o700); err != nil {
+		syscall.ForkLock.RLock() // a program that another test is just starting would hold it open, and it be busy
+		err := os.WriteFile(runc, []byte(script), 0o700)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := rewrite(parse(start), Config{Root: root}, runc); err != nil || !slices.Equal(got, c.want) {

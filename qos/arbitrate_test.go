@@ -145,17 +145,18 @@ func TestMoreWorkNeverGivesALoneJobLess(t *testing.T) {
 		if v.Framework == Marathon && v.RunsLeft > 1 {
 			return
 		}
-		// Lateness alone lets a job keep what it has; compare like with like.
+		// Lateness alone lets a job keep what it has, and what the node has no room for gets what others leave; compare like with like.
 		n := NodeView{Now: at(50), CPUs: 2, Borrow: true}
 		decide := func(v JobView) Decision {
 			n.Jobs = []JobView{v}
 			return pol.Decide(n)[0]
 		}
 		a, b := decide(less), decide(v)
-		if a.Late != b.Late {
+		before, after := look(less, n.Now, Params{}.WithDefaults()), look(v, n.Now, Params{}.WithDefaults())
+		if a.Late != b.Late || after.need > n.CPUs || after.remaining < before.remaining { // that of a straggler has no less to do
 			return
 		}
-		if b.To < a.To-hair {
+		if b.To < min(a.To, a.Need)-hair { // what a job has beyond its need is no claim
 			t.Fatalf("less work left: %g (%s), more: %g (%s)", a.To, a.Reason, b.To, b.Reason)
 		}
 	})

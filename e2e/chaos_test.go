@@ -116,7 +116,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	return c
 }
 
-// given are the ports that freeRange has handed out.
+// given are the ports that freeRange and freeAddr have handed out.
 var given sync.Map
 
 // freeRange is an address of which that and the ports that follow it are free, one for each node. They lie below those that the kernel gives

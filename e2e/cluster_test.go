@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -125,14 +125,21 @@ func (c *cluster) stop() {
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
 
+// freeAddr is an address that nobody has, below those that the kernel gives to connections, of which another would be made there meanwhile, and
+// below those of freeRange.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10000 + rand.IntN(4000)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		if addr := fmt.Sprint("127.0.0.1:", port); isFree(addr) {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // until waits for a real condition.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"qosctl/agent/api"
@@ -299,7 +298,7 @@ func (a *Agent) take(ctx context.Context, h handover, why string) (*job, error) 
 func (a *Agent) concludeLost(j *job, why string) {
 	st, now := j.status(), time.Now()
 	e := st.Execution
-	if e != nil && !slices.ContainsFunc(st.Runs, func(r qos.Run) bool { return r.Index == e.Index }) {
+	if e != nil && !st.Ran(e.Index) {
 		a.conclude(j, container.Exit{Code: container.CodeUnknown, Unknown: true, Finished: now}, why)
 		return
 	}

@@ -14,7 +14,7 @@ import (
 
 // A job that a peer has claimed at a higher epoch is given up here. A container of it that still runs goes on until the peer's really
 // runs: then it is frozen, checkpointed and ended, and what it has spent goes into the account. It is never just killed. A job that was
-// brought to its good end here before the peer's runs is taken back, so that the end counts.
+// brought to its end here before the peer's runs is taken back, so that the end counts.
 
 // rival is a claim of another node on a job that has, or had, a container here.
 type rival struct {
@@ -38,12 +38,17 @@ func (a *Agent) superseded(j *job, r qos.Record) {
 	}
 }
 
-// doneBefore says whether this node has brought a job to its good end, which a node that has claimed it since has not heard of. The caller
-// holds j.mu.
+// doneBefore says whether this node has brought a job to its end, which a node that has claimed it since has not heard of as it was: not of its
+// good end at all, or by a broadcast alone, so that its last run is counted here and nowhere else. The caller holds j.mu.
 func (j *job) doneBefore(r qos.Record) bool {
 	mine, theirs := j.status(), r.Status
-	return mine.Phase == qos.PhaseCompleted && mine.Execution != nil && !theirs.Phase.Terminal() && theirs.Intent == qos.IntentNone &&
-		(theirs.Execution == nil || theirs.Execution.Index <= mine.Execution.Index)
+	if mine.Execution == nil || theirs.Execution != nil && theirs.Execution.Index > mine.Execution.Index {
+		return false
+	}
+	if theirs.Phase.Terminal() {
+		return theirs.Phase == mine.Phase && mine.Ran(mine.Execution.Index) && !theirs.Ran(mine.Execution.Index)
+	}
+	return mine.Phase == qos.PhaseCompleted && theirs.Intent == qos.IntentNone
 }
 
 // release takes a job that another node has out of this one's registry; the account of what ran here goes into the table. The caller
@@ -114,14 +119,15 @@ func (a *Agent) confront(ctx context.Context, j *job, r qos.Record, execution in
 		return
 	}
 	j.rival.asking = false
+	done := j.live == nil && j.doneBefore(j.rival.Record)
 	switch {
 	case err != nil && a.bereft(j.rival.Record):
 		a.outlive(ctx, j)
 	case err != nil || !b.Owner:
 		return // asked again; whoever holds it now tells by gossip
-	case b.Runs || b.Over || b.Beyond:
+	case b.Runs || b.Beyond, b.Over && !(j.rival.Record.Status.Phase.Terminal() && done):
 		a.fenceOff(j, owner, b)
-	case j.live == nil && j.doneBefore(j.rival.Record):
+	case done:
 		a.reclaim(ctx, j, r)
 	case time.Since(j.rival.since) > a.cfg.Cluster.Grace && a.stateOf(owner, time.Now()) == nodeAlive:
 		a.reclaim(ctx, j, r)

@@ -330,6 +330,11 @@ func OutcomeOf(f Framework, exitCode int, ended, deadline time.Time) Outcome {
 	return Met
 }
 
+// Ran says whether an execution is among the booked runs, of which the newest are kept.
+func (s *Status) Ran(index int) bool {
+	return slices.ContainsFunc(s.Runs, func(r Run) bool { return r.Index == index })
+}
+
 // AppendRun notes an ended run, keeps the last MaxRuns, and counts it in the tally. Met and missed of a Chronos series are not a
 // run's to count: its end is.
 func (s *Status) AppendRun(f Framework, r Run) {

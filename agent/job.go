@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -221,6 +223,7 @@ func (j *job) addTask(t task) {
 type jobs struct {
 	mu     sync.RWMutex
 	byID   map[string]*job
+	sorted []*job     // what all returns; nil: to be made
 	naming sync.Mutex // held while a name is looked for and taken
 }
 
@@ -236,21 +239,20 @@ func (s *jobs) get(id string) *job {
 	return s.byID[id]
 }
 
-// all returns the jobs in order of submission, then id.
+// all returns the jobs in order of submission, then id. The list is everybody's, and not to be changed: it is asked for several times a second.
 func (s *jobs) all() []*job {
 	s.mu.RLock()
-	list := make([]*job, 0, len(s.byID))
-	for _, j := range s.byID {
-		list = append(list, j)
-	}
+	list := s.sorted
 	s.mu.RUnlock()
-	slices.SortFunc(list, func(a, b *job) int { // Spec never changes: no lock
-		if c := a.spec().Submitted.Compare(b.spec().Submitted); c != 0 {
-			return c
-		}
-		return strings.Compare(a.spec().ID, b.spec().ID)
-	})
-	return list
+	if list != nil {
+		return list
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sorted = slices.Clip(slices.SortedFunc(maps.Values(s.byID), func(a, b *job) int { // Spec never changes: no lock
+		return cmp.Or(a.spec().Submitted.Compare(b.spec().Submitted), strings.Compare(a.spec().ID, b.spec().ID))
+	}))
+	return s.sorted
 }
 
 // find returns the job meant by a UUID, a unique prefix of one, or a name (the newest of that name).
@@ -285,7 +287,7 @@ func (s *jobs) add(j *job) (*job, bool) {
 	if old := s.byID[j.spec().ID]; old != nil {
 		return old, false
 	}
-	s.byID[j.spec().ID] = j
+	s.byID[j.spec().ID], s.sorted = j, nil
 	return j, true
 }
 
@@ -293,6 +295,7 @@ func (s *jobs) remove(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.byID, id)
+	s.sorted = nil
 }
 
 // named returns the job by this framework and name whose life has not ended, nil if there is none.

@@ -185,9 +185,9 @@ func (m *Mesh) others(ok func(Member) bool) []Member {
 // last one came (back) its table was compared with that of somebody who knows what there is to be known. That is a member that has been
 // settled since its own start, or all others together. Not just anybody: of nodes that start at once with little or nothing in their stores,
 // each would take another's empty table for the cluster's, while a third has the rows; and a node that acts on an empty table forgets what it
-// owes to the owners of jobs that it does not know, and on an old one it takes over what others have had since. A whole cluster that starts at once settles as
-// soon as each has met all, and after freshTime anybody's word counts: who has the rows may be silent. Members of versions that do not tell
-// count at once.
+// owes to the owners of jobs that it does not know, and on an old one it takes over what others have had since. A whole cluster that starts at
+// once settles as soon as each has met all, and after freshTime anybody's word counts: who has the rows may be silent. Members of versions that
+// do not tell count at once.
 //
 // Or it is alone and never knew of others. It is not settled while it is alone and knows of others, nor when it was stopped for some seconds.
 func (m *Mesh) Settled() bool {

@@ -32,6 +32,7 @@ func (d deaf) dump(context.Context, dump) (DumpStats, error) { return DumpStats{
 type still struct{ host }
 
 func (still) counter(cgroup.Group) (time.Duration, error) { return time.Second, nil }
+func (still) pids(cgroup.Group) ([]int, error)            { return nil, nil }
 
 // daemon is a Docker that knows one container, paused, and whether that was thawed.
 func daemon(t *testing.T) (d *client.Client, thawed *atomic.Bool) {

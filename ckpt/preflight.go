@@ -10,12 +10,15 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+
+	"qosctl/cgroup"
 )
 
 // subject is a container that is to be checkpointed, as far as it is known without touching it.
 type subject struct {
 	info  container.InspectResponse
 	upper string // its writable layer; "": the engine does not say where it is
+	group cgroup.Group
 	pids  []int
 	need  int64 // bytes that the checkpoint will have, about
 }
@@ -66,7 +69,8 @@ func (k *Keeper) preflight(ctx context.Context, o Order) (s subject, err error) 
 	if err != nil {
 		return s, fmt.Errorf("inspect container %s: %w", o.Container, err)
 	}
-	if s.pids, err = k.host.pids(i.Cgroup); err != nil || len(s.pids) == 0 {
+	s.group = i.Cgroup
+	if s.pids, err = k.host.pids(s.group); err != nil || len(s.pids) == 0 {
 		s.pids = []int{s.info.State.Pid}
 	}
 	if err = k.processes(o, s); err != nil {

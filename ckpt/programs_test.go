@@ -49,6 +49,7 @@ func programs() map[string]survive {
 		"single-threaded":         {args: []string{"/bin/counter-static", "20000"}},
 		"linked dynamically":      {args: []string{"/bin/counter-dynamic", "20000"}},
 		"OpenMP":                  {args: []string{"/bin/omp", "32", "2"}},
+		"children by vfork":       {args: []string{"/bin/vforker", "20000"}}, // two thirds of its time it waits for one
 		"many threads":            {args: run("burn", "-threads", "4")},
 		"output all the time":     {args: []string{job, "writer", "-every", "1ms"}},
 		"files of its layer":      {args: append(run("files"), "-base", "/usr/share/programs")},
@@ -103,7 +104,7 @@ func TestPrograms(t *testing.T) {
 func (p survive) run(t *testing.T, driver string) {
 	r := newRig(t, driver)
 	needPrograms(t, r.o)
-	if len(p.args) > 0 && p.args[0] == "/bin/omp" || strings.HasPrefix(p.args[0], "/bin/counter") {
+	if p.args[0] != job {
 		needCompiled(t, r.o, p.args[0])
 	}
 	spec := func(n int) container.Spec {

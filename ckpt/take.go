@@ -188,8 +188,8 @@ func (t *taking) freeze(ctx context.Context) error {
 	if err := writePlan(t.dir, t.plan); err != nil {
 		return err
 	}
-	if err := t.d.freeze(ctx, t.o.Container); err != nil {
-		return fmt.Errorf("freeze container %s: %w", t.o.Container, err)
+	if err := t.still(ctx); err != nil {
+		return err
 	}
 	t.k.step("frozen")
 	now, err := t.k.host.counter(t.o.Group)

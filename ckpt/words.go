@@ -33,7 +33,7 @@ func sayings() []saying {
 		s(`No space left on device`, "the disk is full"),
 		s(`Cannot allocate memory|\boom\b`, "there is not enough memory, or the memory limit is below what it has resident"),
 		s(`unix socket .* external|External socket is used`, "it has a unix socket to a process outside of its container"),
-		s(`Unseizable non-zombie`, "a process of it can't be seized (it is traced, or in another cgroup)"),
+		s(`Unseizable non-zombie`, "a process of it can't be seized (it is traced, waits for a child made by vfork, or is in another cgroup)"),
 		s(`uffd|userfaultfd`, "it uses userfaultfd, which CRIU can't save"),
 		s(`io_uring`, "it uses io_uring, which CRIU can't save"),
 		s(`cpu:|CPU (capabilities|features)|fpu`, "this CPU lacks a feature of the one that it ran on"),

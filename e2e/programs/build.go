@@ -16,12 +16,16 @@ var counterC []byte
 //go:embed c/omp.c
 var ompC []byte
 
+//go:embed c/vforker.c
+var vforkerC []byte
+
 // Where the programs stand in the image.
 const (
 	Job            = "/bin/job"             // job SUB-COMMAND [flags]; static
 	CounterStatic  = "/bin/counter-static"  // counter-static [MICROSECONDS [COUNT]]
 	CounterDynamic = "/bin/counter-dynamic" // likewise
 	OMP            = "/bin/omp"             // omp [MIB [THREADS [COUNT]]]
+	Vforker        = "/bin/vforker"         // vforker [MICROSECONDS]; static
 )
 
 // Base is the image's directory with the files base and gone and the directory dir: what `job files -base` changes.
@@ -59,6 +63,7 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 		{CounterStatic, counterC, []string{"-static"}},
 		{CounterDynamic, counterC, nil},
 		{OMP, ompC, []string{"-fopenmp"}},
+		{Vforker, vforkerC, []string{"-static"}},
 	} {
 		file := filepath.Join(dir, filepath.Base(c.path))
 		if err := os.WriteFile(file+".c", c.source, 0o600); err != nil {

@@ -36,6 +36,9 @@ func (m *Mesh) exchangeLoop(ctx context.Context) {
 		}
 		if peer.Name == "" {
 			next = jitter(m.profile.rest)
+			if m.settle.urgent() { // whoever did not answer may do so at any time
+				next = jitter(min(maxIdle, m.profile.rest))
+			}
 			continue
 		}
 		done, err := m.exchange(ctx, peer)

@@ -317,6 +317,16 @@ func (m *Mesh) Behind(id string) (from string, behind bool) {
 	return m.table.behind(id)
 }
 
+// Whole is what is known of a job if its row is not behind what broadcasts have told.
+func (m *Mesh) Whole(id string) (qos.Record, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, behind := m.table.behind(id); behind {
+		return qos.Record{}, false
+	}
+	return m.table.view(id)
+}
+
 // Sound is what is known of a job without the mixture that Get shows while its row is behind: the row's phase, execution and checkpoint go
 // together. Epoch, owner and sequence are those that are known, and of a life that has ended by what is known the phase, without a time.
 func (m *Mesh) Sound(id string) (qos.Record, bool) {

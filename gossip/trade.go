@@ -10,7 +10,7 @@ import (
 )
 
 // trade asks a peer for rows and gives it others, as many as fit; it returns how many of each are dealt with. Of a page that the peer does
-// not take as a whole, or that it answers with what can't be taken, a smaller part is tried, down to the one row that is to blame.
+// not take as a whole, or whose answer is too long, a smaller part is tried, down to the one row that is to blame.
 func (m *Mesh) trade(ctx context.Context, peer Member, want, give []item, out *outcome) (served, taken int, err error) {
 	rows, taken := m.page(idsOf(give))
 	give = give[:taken]

@@ -41,6 +41,20 @@ func warnings(n *atomic.Int64) *slog.Logger {
 
 const manyRows = 60 // in one page
 
+// afterACut has the first of two nodes write many rows while the second is cut off, one of which that will not take, and returns how long the others
+// took after it.
+func afterACut(t *testing.T, c *gossiptest.Cluster) time.Duration {
+	t.Helper()
+	c.Together(time.Minute)
+	c.Net.Cut([]string{c.Nodes[0].Name})
+	for i := range manyRows {
+		put(t, c.Nodes[0], job(i, c.Nodes[0].Name, 1))
+	}
+	<-time.After(30 * time.Second)
+	c.Net.Heal()
+	return c.Until(40*time.Second, 100*time.Millisecond, "all rows but one are there", func() bool { return c.Nodes[1].Stats().Jobs >= manyRows-1 })
+}
+
 // TestARowThatAPeerCantTakeKeepsNoOtherAway: one of a page of rows can't be read by the second node, in whichever direction it is asked for. All
 // others are there soon; the one is named once, and not sent again and again.
 func TestARowThatAPeerCantTakeKeepsNoOtherAway(t *testing.T) {
@@ -69,15 +83,7 @@ func TestARowThatAPeerCantTakeKeepsNoOtherAway(t *testing.T) {
 			}}
 		})
 		defer c.Close()
-		c.Together(time.Minute)
-		c.Net.Cut([]string{c.Nodes[0].Name})
-		for i := range manyRows {
-			put(t, c.Nodes[0], job(i, c.Nodes[0].Name, 1))
-		}
-		<-time.After(30 * time.Second)
-		c.Net.Heal()
-		took := c.Until(40*time.Second, 100*time.Millisecond, "all rows but one are there", func() bool { return c.Nodes[1].Stats().Jobs == manyRows-1 })
-		t.Logf("the others are there after %v", took)
+		t.Logf("the others are there after %v", afterACut(t, c))
 		<-time.After(5 * time.Minute)
 		if _, ok := c.Nodes[1].Get(id(7)); ok {
 			t.Error("a row that can't be read is there")
@@ -94,7 +100,7 @@ func TestARowThatAPeerCantTakeKeepsNoOtherAway(t *testing.T) {
 			t.Errorf("it was tried %d times in an hour", n)
 		}
 		put(t, c.Nodes[0], job(100, c.Nodes[0].Name, 1)) // what is new goes on being told
-		took = c.Until(10*time.Second, 100*time.Millisecond, "a new row is there", func() bool { _, ok := c.Nodes[1].Get(id(100)); return ok })
+		took := c.Until(10*time.Second, 100*time.Millisecond, "a new row is there", func() bool { _, ok := c.Nodes[1].Get(id(100)); return ok })
 		t.Logf("a new row after %v", took)
 	})
 }
@@ -127,14 +133,7 @@ func TestAPageThatIsRefusedAsAWholeIsTakenInParts(t *testing.T) {
 			}}
 		})
 		defer c.Close()
-		c.Together(time.Minute)
-		c.Net.Cut([]string{c.Nodes[0].Name})
-		for i := range manyRows {
-			put(t, c.Nodes[0], job(i, c.Nodes[0].Name, 1))
-		}
-		<-time.After(30 * time.Second)
-		c.Net.Heal()
-		c.Until(40*time.Second, 100*time.Millisecond, "all rows but one are there", func() bool { return c.Nodes[1].Stats().Jobs >= manyRows-1 })
+		t.Logf("the others are there after %v", afterACut(t, c))
 		<-time.After(9 * time.Minute)
 		t.Logf("%d pages were refused", refused.Load())
 		if n := refused.Load(); n == 0 || n > 80 || warned.Load() > 1 {

@@ -166,7 +166,7 @@ func (a *Agent) conclude(j *job, exit container.Exit, halted string) {
 	if a.breakOff(j, exit, halted, now) {
 		return
 	}
-	e := ending{Code: exit.Code, Halted: halted}
+	e := ending{Code: exit.Code, Halted: halted, NotStarted: notStarted(exit)}
 	c := follow(j.spec(), st, e, j.row.Local.InARow, now)
 	run := a.book(j, c, exit, halted, now)
 	if err := j.enter(c.Phase, now, c.Reason); err != nil {
@@ -217,6 +217,9 @@ func (a *Agent) settle(j *job, exit container.Exit, now time.Time) {
 	e.Account.Count(exit.CPU)
 }
 
+// notStarted says that a run's container could not be started, which is not the job's fault.
+func notStarted(exit container.Exit) bool { return exit.Code == exitNotStarted && exit.CPU == 0 }
+
 // book enters an ended run in the tally and in what is known of runs by this name. The caller holds j.mu.
 func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, now time.Time) qos.Run {
 	st, e, k := j.status(), j.status().Execution, &j.status().Execution.Clock
@@ -246,7 +249,7 @@ func (a *Agent) book(j *job, c consequence, exit container.Exit, halted string, 
 	switch {
 	case c.Outcome != qos.Failed:
 		l.InARow = 0
-	case exit.Code == exitNotStarted && exit.CPU == 0: // not the job's fault: it is waited for, not counted
+	case notStarted(exit):
 		l.InARow++
 	case halted == "":
 		l.InARow++

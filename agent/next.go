@@ -9,8 +9,9 @@ import (
 
 // ending is how a container's run ended, as far as its consequences go.
 type ending struct {
-	Code   int
-	Halted string // not empty: it did not end by itself, and this is why
+	Code       int
+	Halted     string // not empty: it did not end by itself, and this is why
+	NotStarted bool   // its container could not be started: that is waited for, and max_failures does not count it
 }
 
 // consequence is what follows from an ended run.
@@ -30,7 +31,7 @@ func follow(spec *qos.Spec, st *qos.Status, e ending, inARow int, now time.Time)
 		c.Outcome = qos.Failed
 	}
 	failures := st.Failures
-	if c.Outcome == qos.Failed && e.Halted == "" {
+	if c.Outcome == qos.Failed && e.Halted == "" && !e.NotStarted {
 		failures++
 	}
 	switch {

@@ -32,6 +32,7 @@ func TestFollow(t *testing.T) {
 		{"last execution late", marathon, late, qos.Tally{Succeeded: 1}, "", 0, 0, ending{}, consequence{Outcome: qos.Missed, Phase: qos.PhaseCompleted, Delete: true}},
 		{"execution failed", marathon, intime, qos.Tally{Succeeded: 1}, "", 0, 0, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded}},
 		{"failed too often", marathon, intime, qos.Tally{}, "", 1, 0, ending{Code: 1}, consequence{Outcome: qos.Failed, Phase: qos.PhaseFailed, Delete: true}},
+		{"one that could not be started is no failure of its own", marathon, intime, qos.Tally{}, "", 1, 0, ending{Code: 125, NotStarted: true}, consequence{Outcome: qos.Failed, Phase: qos.PhaseEnded}},
 		{"stopped is not a failure of its own", marathon, intime, qos.Tally{}, "", 1, 0, ending{Code: 143, Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
 		{"stopped with exit 0 is not met", marathon, intime, qos.Tally{Succeeded: 1}, "", 0, 0, ending{Halted: "stopped"}, consequence{Outcome: qos.Failed, Phase: qos.PhaseLost}},
 		{"repeats for ever", forever, intime, qos.Tally{Succeeded: 99}, "", 0, 0, ending{}, consequence{Outcome: qos.Met, Phase: qos.PhaseEnded}},

@@ -264,6 +264,11 @@ func (a *Agent) take(ctx context.Context, h handover, why string) (*job, error) 
 	if current, ok := a.cluster.mesh.Get(r.Spec.ID); ok && current.Status.Newer(r.Status) {
 		return nil, refuse(codeConflict, "node %s has claimed the job meanwhile; ask again", current.Status.Owner)
 	}
+	if st := r.Status; st.Phase.Terminal() && st.Ended.IsZero() { // known by a broadcast alone; the row may have come meanwhile
+		if whole, ok := a.cluster.mesh.Whole(r.Spec.ID); ok && whole.Status.Compare(st) == 0 {
+			r = whole
+		}
+	}
 	a.hearModel(r)
 	j := newJob(row{Record: r, Local: h.Local})
 	a.inherit(j, h.History)

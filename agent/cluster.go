@@ -26,6 +26,7 @@ type mesh interface {
 	Get(id string) (qos.Record, bool)
 	Sound(id string) (qos.Record, bool)
 	Behind(id string) (from string, behind bool)
+	Whole(id string) (qos.Record, bool)
 	All() []qos.Record
 	Remove(id string) error
 	Removed(id string) bool

@@ -25,6 +25,8 @@ func (m *ahead) Put(r qos.Record) (qos.Record, error) {
 	return m.has, nil
 }
 
+func (m *ahead) Whole(string) (qos.Record, bool) { return m.has, true }
+
 // What the table had heard of a job before this node had it counts, though nothing tells of it again.
 func TestWhatWasHeardOfAJobBeforeItWasTaken(t *testing.T) {
 	t.Parallel()

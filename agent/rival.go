@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"qosctl/container"
@@ -19,6 +20,7 @@ import (
 // rival is a claim of another node on a job that has, or had, a container here.
 type rival struct {
 	Record qos.Record
+	behind bool // it is known by a broadcast alone: the runs in Record are those that this node knows of
 	since  time.Time
 	asked  time.Time
 	asking bool
@@ -32,23 +34,37 @@ func (a *Agent) superseded(j *job, r qos.Record) {
 		j.note(now, "owner", "node %s has claimed it at epoch %d, above this node's %d", r.Status.Owner, r.Status.Epoch, j.status().Epoch)
 		a.log.Warn("job claimed by another node", "job", j.spec().Name, "node", r.Status.Owner, "epoch", r.Status.Epoch, "mine", j.status().Epoch)
 	}
-	j.rival.Record = r
-	if j.live == nil && !j.busy && !j.doneBefore(r) {
+	j.rival.Record, j.rival.behind = r, true
+	if whole, ok := a.cluster.mesh.Whole(r.Spec.ID); ok && whole.Status.Compare(r.Status) >= 0 && !a.owned(whole) {
+		j.rival.Record, j.rival.behind = whole, false
+	}
+	if j.live == nil && !j.busy && !j.doneBefore() {
 		a.release(j)
 	}
 }
 
 // doneBefore says whether this node has brought a job to its end, which a node that has claimed it since has not heard of as it was: not of its
-// good end at all, or by a broadcast alone, so that its last run is counted here and nowhere else. The caller holds j.mu.
-func (j *job) doneBefore(r qos.Record) bool {
-	mine, theirs := j.status(), r.Status
+// good end at all, or by a broadcast alone, so that its last run is counted here and nowhere else. As long as the claim is known by a broadcast alone,
+// it may be so. The caller holds j.mu.
+func (j *job) doneBefore() bool {
+	mine, theirs := j.status(), j.rival.Record.Status
 	if mine.Execution == nil || theirs.Execution != nil && theirs.Execution.Index > mine.Execution.Index {
 		return false
 	}
-	if theirs.Phase.Terminal() {
-		return theirs.Phase == mine.Phase && mine.Ran(mine.Execution.Index) && !theirs.Ran(mine.Execution.Index)
+	if !theirs.Phase.Terminal() {
+		return mine.Phase == qos.PhaseCompleted && theirs.Intent == qos.IntentNone
 	}
-	return mine.Phase == qos.PhaseCompleted && theirs.Intent == qos.IntentNone
+	return theirs.Phase == mine.Phase && mine.Ran(mine.Execution.Index) &&
+		(j.rival.behind || !theirs.Ran(mine.Execution.Index) && amongst(theirs.Runs, mine.Runs))
+}
+
+// amongst says whether the second list of runs has all of the first, as far back as it goes. Parts of a cluster that did not hear each other may
+// each have made some.
+func amongst(few, all []qos.Run) bool {
+	return !slices.ContainsFunc(few, func(r qos.Run) bool {
+		return (len(all) == 0 || r.Index >= all[0].Index) &&
+			!slices.ContainsFunc(all, func(s qos.Run) bool { return s.Index == r.Index && s.Started.Equal(r.Started) })
+	})
 }
 
 // release takes a job that another node has out of this one's registry; the account of what ran here goes into the table. The caller
@@ -80,10 +96,11 @@ func (a *Agent) confrontRivals(now time.Time) {
 	for _, j := range a.jobs.all() {
 		j.mu.Lock()
 		v := j.rival
-		done := v != nil && j.live == nil && !j.busy && j.doneBefore(v.Record)
+		ended := v != nil && j.live == nil && !j.busy
+		done := ended && j.doneBefore() && !a.cluster.mesh.Removed(j.spec().ID)
 		switch {
 		case v == nil || j.gone:
-		case j.live == nil && !j.busy && !done:
+		case ended && !done:
 			a.release(j)
 		case j.live == nil && !done || j.live != nil && j.live.stopping || v.asking || now.Sub(v.asked) < rivalEvery:
 		default:
@@ -107,6 +124,11 @@ type bearing struct {
 // confront asks the node that has claimed a job of this one whether it really runs there, and draws the conclusion.
 func (a *Agent) confront(ctx context.Context, j *job, r qos.Record, execution int) {
 	owner := r.Status.Owner
+	if from, behind := a.cluster.mesh.Behind(r.Spec.ID); behind {
+		if m, ok := a.cluster.member(from); ok && m.State == gossip.Alive {
+			_ = a.cluster.mesh.Pull(ctx, from, r.Spec.ID) // else it comes by itself
+		}
+	}
 	var b bearing
 	err := fmt.Errorf("node %s is not there", owner)
 	if m, ok := a.cluster.member(owner); ok && m.State == gossip.Alive {
@@ -119,14 +141,19 @@ func (a *Agent) confront(ctx context.Context, j *job, r qos.Record, execution in
 		return
 	}
 	j.rival.asking = false
-	done := j.live == nil && j.doneBefore(j.rival.Record)
+	done := j.live == nil && j.doneBefore()
+	ended := done && j.rival.Record.Status.Phase.Terminal() // by both
 	switch {
+	case err != nil && ended && a.ownerless(j.rival.Record): // it has no more to tell, and no steward takes over what has ended
+		a.reclaim(ctx, j, j.rival.Record)
 	case err != nil && a.bereft(j.rival.Record):
 		a.outlive(ctx, j)
 	case err != nil || !b.Owner:
 		return // asked again; whoever holds it now tells by gossip
-	case b.Runs || b.Beyond, b.Over && !(j.rival.Record.Status.Phase.Terminal() && done):
+	case b.Runs || b.Beyond, b.Over && !ended:
 		a.fenceOff(j, owner, b)
+	case ended && j.rival.behind:
+		return // asked again: what its owner has counted stands in the row that is still to come
 	case done:
 		a.reclaim(ctx, j, r)
 	case time.Since(j.rival.since) > a.cfg.Cluster.Grace && a.stateOf(owner, time.Now()) == nodeAlive:

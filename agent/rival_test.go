@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"qosctl/qos"
 )
@@ -14,6 +15,57 @@ type asked func() error
 func (f asked) Claim(context.Context, string, uint64, string) error { return f() }
 func (asked) Forget(context.Context, string) error                  { return nil }
 func (asked) Close() error                                          { return nil }
+
+// rows is a table with the row of one job, or none as long as it is known by a broadcast alone.
+type rows struct {
+	mesh
+
+	row *qos.Record
+}
+
+func (m rows) Whole(string) (qos.Record, bool) {
+	if m.row == nil {
+		return qos.Record{}, false
+	}
+	return *m.row, true
+}
+
+// What another node's end of a job counts is judged by that node's row, not by what this node has under the other's version until that comes.
+func TestAnEndIsJudgedByTheRow(t *testing.T) {
+	t.Parallel()
+	run := func(index, minute int) qos.Run {
+		return qos.Run{Index: index, Started: time.Date(2026, 1, 2, 3, minute, 0, 0, time.UTC)}
+	}
+	ended := func(owner string, epoch uint64, index int, runs ...qos.Run) qos.Record {
+		return qos.Record{Spec: qos.Spec{ID: idA, Name: "/a"}, Status: qos.Status{
+			Phase: qos.PhaseCompleted, Owner: owner, Epoch: epoch, Runs: runs, Execution: &qos.Execution{Index: index},
+		}}
+	}
+	mine := ended("n0", 2, 3, run(1, 1), run(2, 2), run(3, 3))
+	mixed := ended("n1", 3, 3, mine.Status.Runs...)
+	for name, c := range map[string]struct {
+		row  *qos.Record
+		done bool
+	}{
+		"no row has come":                    {nil, true},
+		"its row lacks the last run":         {new(ended("n1", 3, 3, run(1, 1), run(2, 2))), true},
+		"its row goes less far back":         {new(ended("n1", 3, 3, run(2, 2))), true},
+		"its row has no run":                 {new(ended("n1", 3, 3)), true},
+		"its row has the last run":           {new(ended("n1", 3, 3, run(1, 1), run(2, 2), run(3, 3))), false},
+		"its row has a run of another":       {new(ended("n1", 3, 3, run(1, 1), run(2, 4))), false},
+		"its row has a later execution":      {new(ended("n1", 3, 4, run(1, 1))), false},
+		"a third node's row, of a later one": {new(ended("n2", 4, 4)), false},
+		"an older row":                       {new(ended("n1", 1, 3)), true}, // the one that was told of is still to come
+	} {
+		a := &Agent{node: "n0", log: slog.New(slog.DiscardHandler), cluster: newCluster(rows{row: c.row}, nil)}
+		j := newJob(row{Record: mine})
+		j.busy = true // nothing else is done with it
+		a.superseded(j, mixed)
+		if got := j.doneBefore(); got != c.done {
+			t.Errorf("%s: %t, want %t", name, got, c.done)
+		}
+	}
+}
 
 // While the fence is asked whether a job may be taken back, the job is nobody's to wait for; what has changed meanwhile counts.
 func TestAJobIsNotHeldUpWhileTheFenceIsAsked(t *testing.T) {

@@ -69,8 +69,13 @@ func (a *Agent) endUnknown(r qos.Record) bool {
 // bereft says whether what a take-over rests on still holds: its questions take their time, in which an owner may have come back, or this
 // node may have been cut off, or stopped.
 func (a *Agent) bereft(r qos.Record) bool {
+	return a.ownerless(r) && a.cluster.mesh.Steward(r.Spec.ID) == a.node
+}
+
+// ownerless says whether a job's owner is gone by what this node can tell.
+func (a *Agent) ownerless(r qos.Record) bool {
 	m := a.cluster.mesh
-	return m.Settled() && m.Quorate() && m.Steward(r.Spec.ID) == a.node && a.stateOf(r.Status.Owner, time.Now()) == nodeGone
+	return m.Settled() && m.Quorate() && a.stateOf(r.Status.Owner, time.Now()) == nodeGone
 }
 
 // lookShare bounds what looks at the whole table take of a CPU: one part in so many.

@@ -285,6 +285,7 @@ func (a *Agent) halt(j *job, why string) {
 
 // carryOutStop stops the live container until it has ended. The caller holds j.mu.
 func (a *Agent) carryOutStop(j *job, l *live) {
+	j.readThrottling(l)
 	l.stopping, l.ordered = true, time.Now()
 	if stop := j.row.Local.Stop; stop != nil && stop.Save { // from here on its end is not its own, for the next agent either
 		stop.Save = false

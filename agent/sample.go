@@ -100,20 +100,9 @@ func (a *Agent) reopen(ctx context.Context, j *job, l *live) {
 	}
 }
 
-// countLast counts what an execution's cgroup has counted of a container whose own cgroup is gone: its end is on its way.
-func (a *Agent) countLast(j *job, l *live) bool {
-	u, err := l.reader.Usage()
-	if err == nil {
-		j.status().Execution.Account.Count(u)
-	}
-	return err == nil
-}
-
 func (a *Agent) readCounters(j *job, l *live) {
 	s := l.seen
 	switch err := l.reader.Read(&s); {
-	case errors.Is(err, cgroup.ErrGone) && a.countLast(j, l):
-		return // its own cgroup went with it; what counts is its execution's
 	case errors.Is(err, cgroup.ErrGone):
 		_ = l.reader.Close() // a container's end arrives by its watch
 		l.reader, l.lost = nil, true
@@ -139,12 +128,12 @@ func (a *Agent) readCounters(j *job, l *live) {
 	j.status().Execution.Account.Count(s.Usage)
 }
 
-// readThrottling counts what the quota held back, with cgroup v1 a file of its own: at each decision and at the end, not at every sample.
-// The caller holds j.mu.
+// readThrottling counts what the quota held back, with cgroup v1 a file of its own: at each decision, and before and at the end, not at every sample.
+// Of a container that ends by itself, and whose cgroup goes with it, the last seconds are not known then. The caller holds j.mu.
 func (j *job) readThrottling(l *live) {
 	s := l.seen
 	if l.reader == nil || l.reader.Throttling(&s) != nil {
-		return // what is wrong with it, the next sample says
+		return // a decision takes it for not throttled
 	}
 	j.cfs.add(l.seen, s)
 	l.seen = s

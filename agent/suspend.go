@@ -102,6 +102,7 @@ func (a *Agent) suspend(j *job, order stopOrder) error {
 
 // carryOutSuspend takes the checkpoint in the background. The caller holds j.mu.
 func (a *Agent) carryOutSuspend(j *job, l *live) {
+	j.readThrottling(l)
 	l.stopping, l.saving = true, true
 	o, err := a.orderOf(j, l, false)
 	a.spawn(func(ctx context.Context) {

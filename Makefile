@@ -30,14 +30,15 @@ demo: build ## the main job, on this machine's real cores (as root; DEMO="--poli
 curves: build ## the demo's allocations over time against the simulator's: five times, and the median of ∫|sim − real| / ∫real (as root, on a machine that does nothing else)
 	$(GO) run ./examples/demo -qosctl bin/qosctl -linpack bin/linpack -curves 5
 
+# Four at a time on two cores too: an agent's tests mostly wait.
 test: ## vet, gofmt, and all unit, property and contract tests (real cgroups as root); says what was skipped
 	$(GO) vet ./...
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: not formatted:"; echo "$$unformatted"; exit 1; fi
-	@GO=$(GO) $(GO) run tools/test.go -shuffle=on -timeout 10m ./...
+	@GO=$(GO) $(GO) run tools/test.go -shuffle=on -parallel 4 -timeout 10m ./...
 
 race: export CGO_ENABLED = 1
 race: ## the same tests under the race detector
-	@GO=$(GO) $(GO) run tools/test.go -race -shuffle=on -timeout 15m ./...
+	@GO=$(GO) $(GO) run tools/test.go -race -shuffle=on -parallel 4 -timeout 15m ./...
 
 fuzz: ## every fuzz target for its share of FUZZTIME
 	GO=$(GO) tools/fuzz $(FUZZTIME)

@@ -14,7 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// makeCgroups makes the node's cgroup in every v1 controller, and in the hierarchy of v2 if it is to see that.
+// makeCgroups makes the node's cgroup in every v1 controller, and in the hierarchy of v2 if it is to see that. systemd takes that, too, wherever
+// it finds it: without a cgroup of its own there a node would leave its slices at the top.
 func (n *Node) makeCgroups() error {
 	list, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "tasks"))
 	if err != nil {
@@ -23,12 +24,12 @@ func (n *Node) makeCgroups() error {
 	if len(list) == 0 {
 		return errors.New("nodes need cgroup v1 controllers below " + cgroupRoot)
 	}
-	if n.o.V2 {
+	if n.o.V2 || n.o.Systemd {
 		unified, err := unifiedRoot()
-		if err != nil {
-			return err
+		if err == nil {
+			err = os.Mkdir(filepath.Join(unified, prefix+n.o.Name), 0o755)
 		}
-		if err := os.Mkdir(filepath.Join(unified, prefix+n.o.Name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err != nil && !errors.Is(err, fs.ErrExist) && (n.o.V2 || !errors.Is(err, ErrNoV2)) {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func TestJepsenAnOwnerThatLosesItsStoreAndHearsNobody(t *testing.T) {
 func TestALostStoreAndNobodyWhoAsks(t *testing.T) {
 	t.Parallel()
 	k := &fakeKeeper{}
-	n := testDocker(t, k, func(c *Config) { c.Run.DetachGrace = time.Second })
+	n := testDocker(t, k, func(c *Config) { c.Run.DetachGrace = 3 * time.Second }) // it has to run before that
 	n.submit(idA, dockerJob(`while :; do :; done`))
 	n.claim(idA, "t1")
 	n.await(idA, "running", func(j api.Job) bool { return j.Progress > 0.05 })
